@@ -1,0 +1,356 @@
+//! The edge to the learner: drives the session with what the streams, the rollout thread and the clock say.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use springbok_common::{
+    spec::NetworkSpec,
+    unroll::{Agreement, UnrollParts},
+    wire::{JoinTerms, encode_unroll, parse_acknowledgement},
+};
+use springbok_proto::v1::{self, actor_message, learner_message};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    connect::{Joined, Link, Seeker, causes},
+    inference::{Inference, mix_seed},
+    options::{ActorError, ActorOptions, ActorReport},
+    rollout::{Rollout, micros},
+    session::{Action, Event, LearnerLife, Phase, Session},
+    vector::SyncVector,
+    worker::{Finished, Permission, Published, Worker},
+};
+
+/// A stream that lived this long was a good one: the next loss is a new outage.
+const LINK_GOOD_AFTER: Duration = Duration::from_secs(10);
+/// How long to wait for the rollout thread at the end.
+const WORKER_GRACE: Duration = Duration::from_millis(500);
+/// Consumers of an actor's seed.
+const SEED_ENVIRONMENTS: u64 = 0;
+const SEED_ACTIONS: u64 = 1;
+
+/// Runs one actor until its learner drains, `shutdown` is cancelled or something ends it: join, roll out, stream.
+///
+/// # Errors
+/// No learner within `options.learner_wait_max`, a learner that trains something else, or a failing environment.
+pub async fn run(
+    options: ActorOptions,
+    shutdown: CancellationToken,
+) -> Result<ActorReport, ActorError> {
+    let mut seeker = Seeker::new(&options)?;
+    let Some(mut joined) = seeker.join(&shutdown).await? else {
+        return Ok(ActorReport::default());
+    };
+    let mut actor = Actor::prepare(&options, &joined.terms)?;
+    loop {
+        actor.check(&joined.terms)?;
+        match actor.converse(&joined, &mut seeker, &shutdown).await? {
+            Ended::Done => break,
+            Ended::Lost(cause) => {
+                tracing::warn!(learner = %options.learner, %cause, "lost the learner; joining again");
+                seeker.lost(cause);
+            }
+        }
+        match seeker.join(&shutdown).await? {
+            Some(again) => joined = again,
+            None => break,
+        }
+    }
+    let report = actor.report();
+    actor.worker.ended(WORKER_GRACE).await;
+    Ok(report)
+}
+
+/// How a stream ended.
+enum Ended {
+    /// The session is over.
+    Done,
+    /// The learner is gone, perhaps for a while.
+    Lost(String),
+}
+
+/// An unroll as it goes over the wire; its arrays are shared bytes.
+#[derive(Clone)]
+struct Parcel {
+    message: v1::Unroll,
+    finished: Instant,
+}
+
+struct Actor {
+    url: String,
+    agreement: Agreement,
+    session: Session<Parcel>,
+    started: Instant,
+    worker: Worker,
+    /// Buffers of the last unroll, for the next.
+    spare: Option<UnrollParts>,
+    cell: Arc<watch::Sender<Option<Published>>>,
+    newest: watch::Receiver<Option<Published>>,
+    snapshots_refused: Arc<AtomicU64>,
+}
+
+impl Actor {
+    /// Builds environments and policy as the learner says, and compares fingerprints.
+    fn prepare(options: &ActorOptions, terms: &JoinTerms) -> Result<Self, ActorError> {
+        let environments = build_environments(options, terms)?;
+        let environment = environments.spec().clone();
+        let network = NetworkSpec {
+            observation_len: environment.observation.len(),
+            logits: environment.action.logits(),
+            hidden_sizes: terms.hidden_sizes.clone(),
+            activation: terms.activation,
+            shared_torso: terms.shared_torso,
+        };
+        let agreement = Agreement {
+            environment,
+            network,
+            rollout: terms.rollout,
+        };
+        check_fingerprint(&options.learner, &agreement, terms)?;
+        let inference = Inference::new(
+            &agreement.network,
+            terms.rollout.environments,
+            mix_seed(actor_seed(terms), SEED_ACTIONS),
+        );
+        let rollout = Rollout::new(agreement.clone(), environments, inference);
+        let (cell, newest) = watch::channel(None);
+        let worker = Worker::spawn(rollout, newest.clone())
+            .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
+        Ok(Self {
+            url: options.learner.clone(),
+            agreement,
+            session: Session::new(),
+            started: Instant::now(),
+            worker,
+            spare: None,
+            cell: Arc::new(cell),
+            newest,
+            snapshots_refused: Arc::default(),
+        })
+    }
+
+    /// Whether a learner that was joined again still trains what was built for it.
+    fn check(&self, terms: &JoinTerms) -> Result<(), ActorError> {
+        check_fingerprint(&self.url, &self.agreement, terms)
+    }
+
+    /// Drives the session over one stream until that ends.
+    async fn converse(
+        &mut self,
+        joined: &Joined,
+        seeker: &mut Seeker,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, ActorError> {
+        let parameters = (Arc::clone(&self.cell), Arc::clone(&self.snapshots_refused));
+        let mut link = match Link::open(joined, &self.agreement, parameters).await {
+            Ok(link) => link,
+            Err(cause) => return Ok(Ended::Lost(cause)),
+        };
+        let opened = Instant::now();
+        let mut event = Event::Joined {
+            life: life(&joined.terms),
+            outbox_unrolls: joined.terms.outbox_unrolls,
+        };
+        let mut cause = String::new();
+        loop {
+            let actions = self.session.handle(self.started.elapsed(), event);
+            for action in actions {
+                self.perform(action, &mut link);
+            }
+            match self.session.phase() {
+                Phase::Streaming | Phase::Draining => {}
+                Phase::Done => return Ok(Ended::Done),
+                Phase::Joining => {
+                    if opened.elapsed() >= LINK_GOOD_AFTER {
+                        seeker.settled();
+                    }
+                    return Ok(Ended::Lost(cause));
+                }
+            }
+            event = self.next_event(&mut link, shutdown, &mut cause).await?;
+            if matches!(event, Event::Acknowledged { .. }) {
+                seeker.settled();
+            }
+        }
+    }
+
+    /// Waits for whatever comes first. For [`Event::Disconnected`], says why in `cause`.
+    async fn next_event(
+        &mut self,
+        link: &mut Link,
+        shutdown: &CancellationToken,
+        cause: &mut String,
+    ) -> Result<Event<Parcel>, ActorError> {
+        let streaming = self.session.phase() == Phase::Streaming;
+        let deadline = self.session.goodbye_deadline().unwrap_or_default();
+        let deadline = tokio::time::Instant::from_std(self.started + deadline);
+        tokio::select! {
+            () = shutdown.cancelled(), if streaming => Ok(Event::Stop),
+            () = tokio::time::sleep_until(deadline), if !streaming => Ok(Event::Tick),
+            message = link.message() => Ok(learner_event(message, cause)),
+            result = self.worker.result(), if streaming => match result {
+                Some(finished) => Ok(self.hand_over(finished?)),
+                None => Err(ActorError::RolloutThread("ended unexpectedly".into())),
+            },
+            Ok(()) = self.newest.changed(), if streaming => {
+                let published = self.newest.borrow_and_update();
+                Ok(published.as_ref().map_or(Event::Tick, |published| {
+                    Event::Parameters(LearnerLife {
+                        run_id: published.run_id,
+                        epoch: published.snapshot.epoch(),
+                    })
+                }))
+            },
+            end = link.parameters_end(), if streaming => {
+                *cause = end;
+                Ok(Event::Disconnected)
+            },
+        }
+    }
+
+    /// Encodes a finished unroll once and keeps its buffers for the next.
+    fn hand_over(&mut self, finished: Finished) -> Event<Parcel> {
+        let header = finished.unroll.header();
+        let message = encode_unroll(&finished.unroll);
+        self.spare = Some(finished.unroll.into_parts());
+        Event::Finished {
+            sequence: header.sequence,
+            life: LearnerLife {
+                run_id: header.run_id,
+                epoch: header.epoch,
+            },
+            payload: Parcel {
+                message,
+                finished: finished.at,
+            },
+        }
+    }
+
+    fn perform(&mut self, action: Action<Parcel>, link: &mut Link) {
+        match action {
+            Action::Begin { sequence, blocked } => self.worker.begin(Permission {
+                sequence,
+                blocked,
+                reuse: self.spare.take(),
+            }),
+            Action::Send(parcel) => {
+                let mut message = parcel.message;
+                if let Some(timing) = &mut message.timing {
+                    timing.outbox_us = micros(parcel.finished.elapsed());
+                }
+                link.send(actor_message::Kind::Unroll(message));
+            }
+            Action::Goodbye { final_sequence } => {
+                self.worker.abandon();
+                let final_sequence = final_sequence.map_or(0, |sequence| sequence.0);
+                link.send(actor_message::Kind::Goodbye(v1::Goodbye { final_sequence }));
+                link.close();
+            }
+        }
+    }
+
+    fn report(&self) -> ActorReport {
+        let tally = self.session.tally();
+        ActorReport {
+            unrolls: tally.produced,
+            steps: tally.produced * self.agreement.rollout.steps() as u64,
+            rejected: tally.rejected,
+            dropped: tally.dropped,
+            reconnects: tally.reconnects,
+            snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn life(terms: &JoinTerms) -> LearnerLife {
+    LearnerLife {
+        run_id: terms.run_id,
+        epoch: terms.epoch,
+    }
+}
+
+/// What a message from the learner means; what is outside the protocol breaks the stream.
+fn learner_event(
+    message: Result<Option<v1::LearnerMessage>, Status>,
+    cause: &mut String,
+) -> Event<Parcel> {
+    *cause = match message {
+        Ok(Some(message)) => match message.kind {
+            Some(learner_message::Kind::Draining(_)) => {
+                tracing::info!("the learner is draining");
+                return Event::Stop;
+            }
+            Some(learner_message::Kind::Acknowledgement(acknowledgement)) => {
+                if !acknowledgement.reject_reason.is_empty() {
+                    tracing::debug!(
+                        sequence = acknowledgement.acknowledged_through,
+                        reason = acknowledgement.reject_reason,
+                        "the learner refused an unroll"
+                    );
+                }
+                match parse_acknowledgement(&acknowledgement) {
+                    Some((through, verdict)) => return Event::Acknowledged { through, verdict },
+                    None => "it sent an acknowledgement outside the protocol".to_owned(),
+                }
+            }
+            None => "it sent a message outside the protocol".to_owned(),
+        },
+        Ok(None) => "it closed the stream".to_owned(),
+        Err(status) => causes(&status),
+    };
+    Event::Disconnected
+}
+
+/// Decorrelates the actors of one run.
+fn actor_seed(terms: &JoinTerms) -> u64 {
+    mix_seed(terms.seed, u64::from(terms.actor_index))
+}
+
+fn build_environments(options: &ActorOptions, terms: &JoinTerms) -> Result<SyncVector, ActorError> {
+    let id = &terms.environment_id;
+    if options
+        .environment_id
+        .as_ref()
+        .is_some_and(|wanted| wanted != id)
+    {
+        return Err(ActorError::Refused {
+            url: options.learner.clone(),
+            cause: format!("it trains {id}"),
+        });
+    }
+    let table: toml::Table =
+        terms
+            .environment_options
+            .parse()
+            .map_err(|error: toml::de::Error| ActorError::EnvironmentOptions {
+                id: id.clone(),
+                cause: error.to_string(),
+            })?;
+    let seed = mix_seed(actor_seed(terms), SEED_ENVIRONMENTS);
+    let environments = terms.rollout.environments;
+    SyncVector::new(&options.registry, id, &table, environments, seed).map_err(ActorError::from)
+}
+
+fn check_fingerprint(
+    url: &str,
+    agreement: &Agreement,
+    terms: &JoinTerms,
+) -> Result<(), ActorError> {
+    let here = agreement.fingerprint();
+    if here == terms.fingerprint {
+        return Ok(());
+    }
+    Err(ActorError::Fingerprint {
+        url: url.to_owned(),
+        id: terms.environment_id.clone(),
+        here,
+        there: terms.fingerprint,
+    })
+}

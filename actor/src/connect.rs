@@ -1,0 +1,437 @@
+//! Finding the learner, joining it, and the two streams of one connection.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use springbok_common::{
+    backoff::Backoff,
+    ids::{ActorId, RunId},
+    policy::{layout_fingerprint, payload_bytes},
+    snapshot::ParameterSnapshot,
+    spec::PROTOCOL_REVISION,
+    unroll::Agreement,
+    version::LearnerEpoch,
+    wire::{JoinTerms, SnapshotAssembler, join_terms},
+};
+use springbok_proto::v1::{self, actor_message, training_client::TrainingClient};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    options::{ActorError, ActorOptions},
+    worker::Published,
+};
+
+/// For connecting, joining and opening a stream, each.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is probed this often ...
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// ... and is dead when a probe is not answered for so long.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A draining learner may end the parameters shortly before its word of draining is read: so long the end of that
+/// stream alone is no loss.
+const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
+
+/// Looks for the learner and joins it, again and again with the same actor id.
+pub(crate) struct Seeker {
+    url: String,
+    endpoint: Endpoint,
+    actor_id: ActorId,
+    index: Option<u32>,
+    environment_id: String,
+    wait_max: Duration,
+    backoff: Backoff,
+    /// Since when there has been no working connection.
+    outage_began: Option<Instant>,
+    cause: Option<String>,
+}
+
+/// A learner that accepted this actor.
+pub(crate) struct Joined {
+    /// What it said.
+    pub(crate) terms: JoinTerms,
+    actor_id: ActorId,
+    channel: Channel,
+}
+
+enum Failure {
+    /// Trying again may help.
+    Passing(String),
+    /// It will not.
+    Lasting(ActorError),
+}
+
+impl Seeker {
+    /// Prepares for the learner at `options.learner`; connects to nothing.
+    ///
+    /// # Errors
+    /// The address is not an http URL.
+    pub(crate) fn new(options: &ActorOptions) -> Result<Self, ActorError> {
+        Ok(Self {
+            url: options.learner.clone(),
+            endpoint: endpoint(&options.learner)?,
+            actor_id: ActorId::random(),
+            index: options.index,
+            environment_id: options.environment_id.clone().unwrap_or_default(),
+            wait_max: options.learner_wait_max,
+            backoff: Backoff::default(),
+            outage_began: None,
+            cause: None,
+        })
+    }
+
+    /// Joins, trying for as long as the options allow; `None` if `shutdown` came first.
+    ///
+    /// # Errors
+    /// Nobody answered in time, or the learner does not want this actor.
+    pub(crate) async fn join(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Joined>, ActorError> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(None),
+            joined = self.seek() => joined.map(Some),
+        }
+    }
+
+    /// Says that the connection is lost, so that the next attempt waits a little: a learner that comes back is not
+    /// met by all its actors at once.
+    pub(crate) fn lost(&mut self, cause: String) {
+        self.cause = Some(cause);
+    }
+
+    /// Says that the connection works: the next loss is a new outage.
+    pub(crate) fn settled(&mut self) {
+        self.backoff.reset();
+        self.outage_began = None;
+    }
+
+    async fn seek(&mut self) -> Result<Joined, ActorError> {
+        let began = *self.outage_began.get_or_insert_with(Instant::now);
+        loop {
+            if let Some(cause) = self.cause.take() {
+                let pause = self.backoff.next();
+                let waited = began.elapsed();
+                let left = self.wait_max.saturating_sub(waited);
+                if !self.wait_max.is_zero() && left.is_zero() {
+                    return Err(ActorError::LearnerUnavailable {
+                        url: self.url.clone(),
+                        waited_s: waited.as_secs(),
+                        cause,
+                    });
+                }
+                let unlimited = self.wait_max.is_zero();
+                sleep(if unlimited { pause } else { pause.min(left) }).await;
+            }
+            match self.attempt().await {
+                Ok(joined) => return Ok(joined),
+                Err(Failure::Lasting(error)) => return Err(error),
+                Err(Failure::Passing(cause)) => {
+                    tracing::debug!(learner = %self.url, %cause, "cannot join");
+                    self.cause = Some(cause);
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Joined, Failure> {
+        let channel = within(self.endpoint.connect())
+            .await?
+            .map_err(|error| Failure::Passing(causes(&error)))?;
+        let request = v1::JoinRequest {
+            protocol_revision: PROTOCOL_REVISION,
+            actor_id: actor_id_bytes(self.actor_id),
+            actor_index: self.index,
+            environment_id: self.environment_id.clone(),
+        };
+        let reply = within(TrainingClient::new(channel.clone()).join(request))
+            .await?
+            .map_err(|status| self.join_failure(&status))?;
+        let terms = join_terms(reply.into_inner()).map_err(|cause| {
+            Failure::Lasting(ActorError::Protocol {
+                url: self.url.clone(),
+                cause,
+            })
+        })?;
+        tracing::info!(
+            learner = %self.url,
+            run_id = %terms.run_id,
+            epoch = %terms.epoch,
+            actor_index = terms.actor_index,
+            environment = terms.environment_id,
+            "joined"
+        );
+        // The place, once given, is kept: it seeds this actor.
+        self.index = Some(terms.actor_index);
+        Ok(Joined {
+            terms,
+            actor_id: self.actor_id,
+            channel,
+        })
+    }
+
+    fn join_failure(&self, status: &Status) -> Failure {
+        match status.code() {
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented => Failure::Lasting(ActorError::Refused {
+                url: self.url.clone(),
+                cause: status.message().to_owned(),
+            }),
+            _ => Failure::Passing(causes(status)),
+        }
+    }
+}
+
+/// The trajectory stream and the parameter stream of one connection; dropping it ends both.
+pub(crate) struct Link {
+    outgoing: Option<mpsc::Sender<v1::ActorMessage>>,
+    incoming: Streaming<v1::LearnerMessage>,
+    parameters: JoinSet<String>,
+}
+
+impl Link {
+    /// Says hello and opens both streams. Snapshots go to `parameters.0`; those refused are counted in
+    /// `parameters.1`.
+    ///
+    /// # Errors
+    /// Why the learner's answer did not come.
+    pub(crate) async fn open(
+        joined: &Joined,
+        agreement: &Agreement,
+        parameters: (Arc<watch::Sender<Option<Published>>>, Arc<AtomicU64>),
+    ) -> Result<Self, String> {
+        let terms = &joined.terms;
+        let mut client = bounded_client(joined);
+        // Never full: it holds at most a hello, the unacknowledged unrolls and a goodbye.
+        let (outgoing, messages) = mpsc::channel(terms.outbox_unrolls + 2);
+        let mut link_outgoing = Some(outgoing);
+        send(
+            &mut link_outgoing,
+            actor_message::Kind::Hello(v1::StreamHello {
+                actor_id: actor_id_bytes(joined.actor_id),
+                run_id: Bytes::copy_from_slice(&terms.run_id.to_bytes()),
+                learner_epoch: terms.epoch.0,
+                spec_fingerprint: terms.fingerprint.0,
+            }),
+        );
+        let opening = client.stream_trajectories(ReceiverStream::new(messages));
+        let incoming = timeout(HANDSHAKE_TIMEOUT, opening)
+            .await
+            .map_err(|_| "it did not open the trajectory stream in time".to_owned())?
+            .map_err(|status| causes(&status))?
+            .into_inner();
+
+        let follower = Follower {
+            run_id: terms.run_id,
+            epoch: terms.epoch,
+            assembler: SnapshotAssembler::new(
+                layout_fingerprint(&agreement.network),
+                payload_bytes(&agreement.network),
+            ),
+            damaged_version: None,
+            cell: parameters.0,
+            refused: parameters.1,
+        };
+        let request = v1::ParametersRequest {
+            actor_id: actor_id_bytes(joined.actor_id),
+            run_id: Bytes::copy_from_slice(&terms.run_id.to_bytes()),
+            learner_epoch: terms.epoch.0,
+        };
+        let mut parameters = JoinSet::new();
+        parameters.spawn(follower.follow(bounded_client(joined), request));
+        Ok(Self {
+            outgoing: link_outgoing,
+            incoming,
+            parameters,
+        })
+    }
+
+    /// Queues a message for the learner. A closed stream is noticed by [`Self::message`].
+    pub(crate) fn send(&mut self, kind: actor_message::Kind) {
+        send(&mut self.outgoing, kind);
+    }
+
+    /// Ends the stream upwards, behind what was sent.
+    pub(crate) fn close(&mut self) {
+        self.outgoing = None;
+    }
+
+    /// The next message from the learner; `None` when it ended the stream. Safe to cancel.
+    pub(crate) async fn message(&mut self) -> Result<Option<v1::LearnerMessage>, Status> {
+        self.incoming.message().await
+    }
+
+    /// Why the parameter stream ended, once it has for good. Safe to cancel.
+    pub(crate) async fn parameters_end(&mut self) -> String {
+        match self.parameters.join_next().await {
+            Some(Ok(cause)) => cause,
+            Some(Err(error)) => format!("the parameter stream failed: {error}"),
+            None => "the parameter stream has ended".to_owned(),
+        }
+    }
+}
+
+fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_message::Kind) {
+    let message = v1::ActorMessage { kind: Some(kind) };
+    let accepted = outgoing
+        .as_ref()
+        .is_some_and(|sender| sender.try_send(message).is_ok());
+    if !accepted {
+        // What is unacknowledged is sent again on the next stream.
+        *outgoing = None;
+    }
+}
+
+/// Puts the snapshots of one parameter stream into the cell from which the rollout thread takes the newest.
+struct Follower {
+    run_id: RunId,
+    epoch: LearnerEpoch,
+    assembler: SnapshotAssembler,
+    /// The snapshot whose remaining chunks are skipped, so that it is counted once.
+    damaged_version: Option<u64>,
+    cell: Arc<watch::Sender<Option<Published>>>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Follower {
+    /// Runs until the stream has ended; says why it did.
+    async fn follow(
+        mut self,
+        mut client: TrainingClient<Channel>,
+        request: v1::ParametersRequest,
+    ) -> String {
+        let cause = match client.stream_parameters(request).await {
+            Ok(stream) => self.take_all(stream.into_inner()).await,
+            Err(status) => causes(&status),
+        };
+        sleep(PARAMETERS_END_GRACE).await;
+        cause
+    }
+
+    async fn take_all(&mut self, mut chunks: Streaming<v1::SnapshotChunk>) -> String {
+        loop {
+            match chunks.message().await {
+                Ok(Some(chunk)) => self.take(chunk),
+                Ok(None) => return "it ended the parameter stream".to_owned(),
+                Err(status) => return causes(&status),
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: v1::SnapshotChunk) {
+        if chunk.offset > 0 && self.damaged_version == Some(chunk.policy_version) {
+            return;
+        }
+        self.damaged_version = None;
+        let version = chunk.policy_version;
+        match self.assembler.push(chunk) {
+            Ok(None) => {}
+            Ok(Some(snapshot)) if snapshot.epoch() == self.epoch => self.publish(snapshot),
+            Ok(Some(snapshot)) => self.refuse(
+                version,
+                &format!("it is from epoch {}, not {}", snapshot.epoch(), self.epoch),
+            ),
+            Err(error) => {
+                self.damaged_version = Some(version);
+                self.refuse(version, &error.to_string());
+            }
+        }
+    }
+
+    /// Newest wins; within one life of the learner a version never goes back.
+    fn publish(&self, snapshot: ParameterSnapshot) {
+        self.cell.send_if_modified(|newest| {
+            let newer = newest.as_ref().is_none_or(|newest| {
+                newest.run_id != self.run_id
+                    || newest.snapshot.epoch() != self.epoch
+                    || newest.snapshot.version() < snapshot.version()
+            });
+            if newer {
+                *newest = Some(Published {
+                    run_id: self.run_id,
+                    snapshot: snapshot.clone(),
+                });
+            }
+            newer
+        });
+    }
+
+    fn refuse(&self, version: u64, cause: &str) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(version, cause, "refused a parameter snapshot");
+    }
+}
+
+/// A client with the agreed message limits in both directions.
+fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
+    let bytes = joined.terms.message_bytes_max;
+    TrainingClient::new(joined.channel.clone())
+        .max_decoding_message_size(bytes)
+        .max_encoding_message_size(bytes)
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, ActorError> {
+    let refuse = |cause: String| ActorError::Address {
+        url: url.to_owned(),
+        cause,
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(causes(&error)))?;
+    match endpoint.uri().scheme_str() {
+        Some("http") => {}
+        Some(other) => return Err(refuse(format!("{other} is not supported, only http"))),
+        None => return Err(refuse("http:// is missing".to_owned())),
+    }
+    Ok(endpoint
+        .connect_timeout(HANDSHAKE_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+async fn within<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(HANDSHAKE_TIMEOUT, attempt).await.map_err(|_| {
+        let seconds = HANDSHAKE_TIMEOUT.as_secs();
+        Failure::Passing(format!("no answer within {seconds} s"))
+    })
+}
+
+fn actor_id_bytes(id: ActorId) -> Bytes {
+    Bytes::copy_from_slice(&id.to_bytes())
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    if let Some(status) = error.downcast_ref::<Status>() {
+        return format!("{} ({:?})", status.message(), status.code());
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    text
+}

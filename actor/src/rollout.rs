@@ -1,0 +1,439 @@
+//! Filling one unroll: T steps of K environments under one parameter snapshot.
+
+use std::time::{Duration, Instant};
+
+use springbok_common::{
+    ids::{RunId, UnrollSequence},
+    policy::ParametersError,
+    reject::RejectReason,
+    snapshot::ParameterSnapshot,
+    step::StepOutcome,
+    unroll::{Agreement, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
+    version::{LearnerEpoch, PolicyVersion},
+};
+
+use crate::{
+    inference::{Inference, InferenceError},
+    vector::SyncVector,
+};
+
+/// Why an unroll cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// A verified snapshot could not be loaded.
+    #[error("the parameters of version {version} cannot be loaded: {cause}")]
+    Parameters {
+        /// Version of the snapshot.
+        version: PolicyVersion,
+        /// Why.
+        cause: ParametersError,
+    },
+    /// The policy gave no action.
+    #[error("version {version} of the policy cannot act: {cause}")]
+    Inference {
+        /// Version of the policy.
+        version: PolicyVersion,
+        /// Why.
+        cause: InferenceError,
+    },
+    /// The unroll breaks its own rules; the learner would refuse it, so it is not sent.
+    #[error("environment {id} made an invalid unroll: {reason}")]
+    Invalid {
+        /// Registered name.
+        id: String,
+        /// The first rule that is broken.
+        reason: RejectReason,
+    },
+    /// No snapshot was loaded before the first step.
+    #[error("an unroll was begun before any parameters were loaded")]
+    NoParameters,
+}
+
+/// Which unroll to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// The training run whose parameters are loaded.
+    pub run_id: RunId,
+    /// Number of the unroll within the actor's life.
+    pub sequence: UnrollSequence,
+    /// How long it had to wait for a place in the outbox.
+    pub blocked: Duration,
+}
+
+/// K environments and the policy that plays them.
+pub struct Rollout {
+    agreement: Agreement,
+    environments: SyncVector,
+    inference: Inference,
+    loaded: Option<(LearnerEpoch, PolicyVersion)>,
+    inferring: Duration,
+    stepping: Duration,
+}
+
+impl Rollout {
+    /// Joins environments and a policy that fit `agreement`.
+    #[must_use]
+    pub fn new(agreement: Agreement, environments: SyncVector, inference: Inference) -> Self {
+        Self {
+            agreement,
+            environments,
+            inference,
+            loaded: None,
+            inferring: Duration::ZERO,
+            stepping: Duration::ZERO,
+        }
+    }
+
+    /// Uses these parameters from the next unroll on, and stamps their version on it.
+    ///
+    /// # Errors
+    /// The snapshot does not fit the network; the parameters and the stamp stay as they were.
+    pub fn load(&mut self, snapshot: &ParameterSnapshot) -> Result<(), RolloutError> {
+        let stamp = (snapshot.epoch(), snapshot.version());
+        if self.loaded == Some(stamp) {
+            return Ok(());
+        }
+        self.inference
+            .load(snapshot.payload())
+            .map_err(|cause| RolloutError::Parameters {
+                version: snapshot.version(),
+                cause,
+            })?;
+        self.loaded = Some(stamp);
+        Ok(())
+    }
+
+    /// Makes one unroll under the loaded parameters, in the buffers of `reuse` if given. `stop` is asked before
+    /// each step; once it says so, the unroll is abandoned and the answer is `None`.
+    ///
+    /// # Errors
+    /// No parameters were loaded, the policy failed, or the unroll is invalid.
+    pub fn fill(
+        &mut self,
+        order: Order,
+        reuse: Option<UnrollParts>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Unroll>, RolloutError> {
+        let (epoch, version) = self.loaded.ok_or(RolloutError::NoParameters)?;
+        let header = UnrollHeader {
+            run_id: order.run_id,
+            epoch,
+            sequence: order.sequence,
+            version,
+        };
+        let mut parts = self.lend_buffers(header, reuse);
+        (self.inferring, self.stepping) = (Duration::ZERO, Duration::ZERO);
+        let begun = Instant::now();
+        for t in 0..self.agreement.rollout.unroll_length {
+            if stop() {
+                return Ok(None);
+            }
+            self.step(t, version, &mut parts)?;
+        }
+        parts
+            .bootstrap_observations
+            .extend_from_slice(self.environments.observations());
+        parts.timing = UnrollTiming {
+            rollout_us: micros(begun.elapsed()),
+            outbox_us: 0,
+            environment_us: micros(self.stepping),
+            inference_us: micros(self.inferring),
+            blocked_us: micros(order.blocked),
+        };
+        Unroll::new(parts, &self.agreement)
+            .map(Some)
+            .map_err(|reason| RolloutError::Invalid {
+                id: self.agreement.environment.id.clone(),
+                reason,
+            })
+    }
+
+    /// Step `t` of all K environments: act at the current observations, then let the environments answer.
+    fn step(
+        &mut self,
+        t: usize,
+        version: PolicyVersion,
+        parts: &mut UnrollParts,
+    ) -> Result<(), RolloutError> {
+        let columns = self.agreement.rollout.environments;
+        let rows = t * columns..(t + 1) * columns;
+
+        let acting = Instant::now();
+        let observations = self.environments.observations();
+        parts.observations.extend_from_slice(observations);
+        let actions = &mut parts.actions[rows.clone()];
+        let log_probs = &mut parts.behaviour_log_probs[rows.clone()];
+        self.inference
+            .act(observations, actions, log_probs)
+            .map_err(|cause| RolloutError::Inference { version, cause })?;
+        self.inferring += acting.elapsed();
+
+        let stepping = Instant::now();
+        let (final_rows, finals) = (&mut parts.final_rows, &mut parts.final_observations);
+        let first_row = rows.start;
+        self.environments.step(
+            actions,
+            &mut parts.rewards[rows.clone()],
+            &mut parts.outcomes[rows],
+            &mut |environment, final_observation| {
+                // An unroll has far fewer than 2^32 steps: the configuration bounds its bytes.
+                final_rows.push((first_row + environment) as u32);
+                finals.extend_from_slice(final_observation);
+            },
+            &mut parts.episodes,
+        );
+        self.stepping += stepping.elapsed();
+        Ok(())
+    }
+
+    /// Empty buffers of the right size, without allocating where `reuse` has them already.
+    fn lend_buffers(&self, header: UnrollHeader, reuse: Option<UnrollParts>) -> UnrollParts {
+        let rows = self.agreement.rollout.steps();
+        let width = self.agreement.environment.observation.len();
+        let mut parts = reuse.unwrap_or_else(|| UnrollParts {
+            header,
+            observations: Vec::with_capacity(rows * width),
+            bootstrap_observations: Vec::with_capacity(self.agreement.rollout.environments * width),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            behaviour_log_probs: Vec::new(),
+            outcomes: Vec::new(),
+            final_rows: Vec::new(),
+            final_observations: Vec::new(),
+            episodes: Vec::new(),
+            timing: UnrollTiming::default(),
+        });
+        parts.header = header;
+        parts.observations.clear();
+        parts.bootstrap_observations.clear();
+        parts.final_rows.clear();
+        parts.final_observations.clear();
+        parts.episodes.clear();
+        parts.actions.resize(rows, 0);
+        parts.rewards.resize(rows, 0.0);
+        parts.behaviour_log_probs.resize(rows, 0.0);
+        parts.outcomes.resize(rows, StepOutcome::Continued);
+        parts
+    }
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use bytes::Bytes;
+    use springbok_common::{
+        policy::{ActorCritic, export_flat, layout_fingerprint},
+        spec::{
+            ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape,
+        },
+        unroll::EpisodeSummary,
+    };
+
+    use super::*;
+    use crate::environment::{Environment, Registry, Step};
+
+    const LIMIT: u32 = 4;
+    const T: usize = 10;
+    const K: usize = 3;
+
+    /// Shows [index, episode, step]; the reward is 10 * index + step. Number 0 ends only by the limit of 4 steps,
+    /// number 1 terminates at step 3, number 2 at step 4, together with the limit.
+    struct Scripted {
+        spec: EnvironmentSpec,
+        index: u32,
+        episode: u32,
+        step: u32,
+    }
+
+    impl Scripted {
+        fn show(&self, observation: &mut [f32]) {
+            let shown = [self.index as f32, self.episode as f32, self.step as f32];
+            observation.copy_from_slice(&shown);
+        }
+    }
+
+    impl Environment for Scripted {
+        fn spec(&self) -> &EnvironmentSpec {
+            &self.spec
+        }
+
+        fn reset(&mut self, _seed: Option<u64>, observation: &mut [f32]) {
+            self.episode += 1;
+            self.step = 0;
+            self.show(observation);
+        }
+
+        fn step(&mut self, _action: u32, observation: &mut [f32]) -> Step {
+            self.step += 1;
+            self.show(observation);
+            let terminated = matches!((self.index, self.step), (1, 3) | (2, 4));
+            Step {
+                reward: (10 * self.index + self.step) as f32,
+                outcome: StepOutcome::from_flags(terminated, false),
+            }
+        }
+    }
+
+    fn agreement() -> Agreement {
+        Agreement {
+            environment: EnvironmentSpec {
+                id: "Scripted".into(),
+                observation: ObservationSpec {
+                    shape: vec![3],
+                    bounds: [0.0, 100.0],
+                },
+                action: ActionSpec::Discrete(2),
+                episode_steps_max: Some(LIMIT),
+            },
+            network: NetworkSpec {
+                observation_len: 3,
+                logits: 2,
+                hidden_sizes: vec![8],
+                activation: Activation::Relu,
+                shared_torso: true,
+            },
+            rollout: RolloutShape {
+                unroll_length: T,
+                environments: K,
+            },
+        }
+    }
+
+    fn rollout(agreement: &Agreement) -> Rollout {
+        let spec = agreement.environment.clone();
+        let made = Arc::new(AtomicU32::new(0));
+        let mut registry = Registry::new();
+        registry.register("Scripted", "for tests", move |_: &toml::Table| {
+            Ok(Scripted {
+                spec: spec.clone(),
+                index: made.fetch_add(1, Ordering::Relaxed),
+                episode: 0,
+                step: 0,
+            })
+        });
+        let options = toml::Table::new();
+        let environments = SyncVector::new(&registry, "Scripted", &options, K, 1).unwrap();
+        let inference = Inference::new(&agreement.network, K, 2);
+        Rollout::new(agreement.clone(), environments, inference)
+    }
+
+    fn snapshot(agreement: &Agreement, version: u64) -> ParameterSnapshot {
+        let device = burn::tensor::Device::flex();
+        let policy = ActorCritic::new(&agreement.network, version, &device);
+        let layout = layout_fingerprint(&agreement.network);
+        let version = PolicyVersion(version);
+        ParameterSnapshot::seal(LearnerEpoch(2), version, layout, export_flat(&policy))
+    }
+
+    fn order(sequence: u64) -> Order {
+        Order {
+            run_id: RunId::from_bytes(&[3; 16]).unwrap(),
+            sequence: UnrollSequence(sequence),
+            blocked: Duration::from_micros(77),
+        }
+    }
+
+    #[test]
+    fn an_unroll_holds_exactly_what_the_environments_did() {
+        let agreement = agreement();
+        let mut rollout = rollout(&agreement);
+        rollout.load(&snapshot(&agreement, 5)).unwrap();
+        let unroll = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+        let parts = unroll.parts();
+
+        let lengths = [LIMIT, 3, LIMIT];
+        let mut finals = Vec::new();
+        for t in 0..T {
+            for (k, length) in lengths.into_iter().enumerate() {
+                let row = t * K + k;
+                let (episode, step) = (1 + t as u32 / length, t as u32 % length);
+                let before = [k as f32, episode as f32, step as f32];
+                assert_eq!(parts.observations[row * 3..][..3], before);
+                assert_eq!(parts.rewards[row], (10 * k as u32 + step + 1) as f32);
+                let outcome = match (k, step + 1 == length) {
+                    (_, false) => StepOutcome::Continued,
+                    (0, true) => StepOutcome::Truncated,
+                    (_, true) => StepOutcome::Terminated,
+                };
+                assert_eq!(parts.outcomes[row], outcome);
+                if outcome == StepOutcome::Truncated {
+                    finals.push((row as u32, [k as f32, episode as f32, LIMIT as f32]));
+                }
+            }
+        }
+        let (rows, last): (Vec<_>, Vec<_>) = finals.into_iter().unzip();
+        assert_eq!(parts.final_rows, rows);
+        assert_eq!(parts.final_observations, last.concat());
+        let bootstraps = [0.0, 3.0, 2.0, 1.0, 4.0, 1.0, 2.0, 3.0, 2.0];
+        assert_eq!(parts.bootstrap_observations, bootstraps);
+        let summary = |episode_return, length| EpisodeSummary {
+            episode_return,
+            length,
+        };
+        assert_eq!(
+            parts.episodes,
+            [
+                summary(36.0, 3),
+                summary(10.0, 4),
+                summary(90.0, 4),
+                summary(36.0, 3),
+                summary(10.0, 4),
+                summary(90.0, 4),
+                summary(36.0, 3),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_stamp_is_what_was_loaded_and_unrolls_join_without_a_seam() {
+        let agreement = agreement();
+        let mut rollout = rollout(&agreement);
+        let begun_too_early = rollout.fill(order(1), None, &|| false);
+        assert!(matches!(begun_too_early, Err(RolloutError::NoParameters)));
+
+        rollout.load(&snapshot(&agreement, 5)).unwrap();
+        let first = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+        let misfit = Bytes::from_static(&[0; 4]);
+        let misfit = ParameterSnapshot::seal(LearnerEpoch(2), PolicyVersion(6), 0, misfit);
+        assert!(rollout.load(&misfit).is_err());
+        assert_eq!(first.header().version, PolicyVersion(5));
+        assert_eq!(first.header().epoch, LearnerEpoch(2));
+        let timing = first.parts().timing;
+        assert!(timing.environment_us + timing.inference_us <= timing.rollout_us);
+        assert_eq!(timing.blocked_us, 77);
+
+        let bootstraps = first.parts().bootstrap_observations.clone();
+        let second = rollout
+            .fill(order(2), Some(first.into_parts()), &|| false)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            second.header().version,
+            PolicyVersion(5),
+            "the misfit left no trace"
+        );
+        assert_eq!(second.header().sequence, UnrollSequence(2));
+        assert_eq!(second.parts().observations[..K * 3], bootstraps);
+
+        rollout.load(&snapshot(&agreement, 9)).unwrap();
+        let third = rollout.fill(order(3), None, &|| false).unwrap().unwrap();
+        assert_eq!(third.header().version, PolicyVersion(9));
+    }
+
+    #[test]
+    fn a_stopped_unroll_is_abandoned() {
+        let agreement = agreement();
+        let mut rollout = rollout(&agreement);
+        rollout.load(&snapshot(&agreement, 0)).unwrap();
+        assert_eq!(rollout.fill(order(1), None, &|| true).unwrap(), None);
+    }
+}

@@ -1,0 +1,582 @@
+//! The life of an actor towards its learner, as a pure state machine: events and the time go in, actions come out.
+//!
+//! It decides when an unroll may be begun, what is sent and sent again, what is settled, and when to say goodbye. It
+//! knows no socket, no clock and no tensor; an unroll is an opaque payload.
+
+use std::{collections::VecDeque, time::Duration};
+
+use springbok_common::{
+    ids::{RunId, UnrollSequence},
+    reject::Verdict,
+    version::LearnerEpoch,
+};
+
+/// How long a leaving actor waits for the learner to take its last unrolls and its goodbye.
+pub const GOODBYE_GRACE: Duration = Duration::from_secs(3);
+
+/// Where an actor is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No stream to the learner, for the first time or after one was lost.
+    Joining,
+    /// Unrolls go up, acknowledgements come down.
+    Streaming,
+    /// The goodbye is said; nothing more is sent.
+    Draining,
+    /// Over.
+    Done,
+}
+
+/// One life of a learner: what an unroll must have been made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LearnerLife {
+    /// The training run.
+    pub run_id: RunId,
+    /// The learner's start within the run.
+    pub epoch: LearnerEpoch,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event<P> {
+    /// A stream to this life of the learner is open.
+    Joined {
+        /// Whom the actor joined.
+        life: LearnerLife,
+        /// Unrolls that may be sent and not acknowledged.
+        outbox_unrolls: usize,
+    },
+    /// Verified parameters of this life of the learner are at hand.
+    Parameters(LearnerLife),
+    /// The unroll that [`Action::Begin`] asked for is complete.
+    Finished {
+        /// Its number, as asked for.
+        sequence: UnrollSequence,
+        /// The life of the learner whose parameters made it.
+        life: LearnerLife,
+        /// The unroll.
+        payload: P,
+    },
+    /// The learner settled every unroll up to `through`; `verdict` is about that one.
+    Acknowledged {
+        /// Number of the last settled unroll.
+        through: UnrollSequence,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// The stream ended or broke.
+    Disconnected,
+    /// Leave: the learner drains, or this process was asked to stop.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do now, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<P> {
+    /// Make the next unroll. There is never more than one in the making.
+    Begin {
+        /// The number it gets.
+        sequence: UnrollSequence,
+        /// How long it had to wait for a place in the outbox.
+        blocked: Duration,
+    },
+    /// Send this unroll.
+    Send(P),
+    /// Say goodbye; nothing follows.
+    Goodbye {
+        /// Number of the last unroll that was produced; `None` if none was.
+        final_sequence: Option<UnrollSequence>,
+    },
+}
+
+/// What a session has seen, in unrolls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Completed, whatever became of them.
+    pub produced: u64,
+    /// Refused by the learner.
+    pub rejected: u64,
+    /// Thrown away here, because the learner they were made for is gone.
+    pub dropped: u64,
+    /// Streams opened after the first.
+    pub reconnects: u64,
+}
+
+/// The state machine. `P` is an unroll as it goes over the wire; cloning it must be cheap.
+#[derive(Debug)]
+pub struct Session<P> {
+    phase: Phase,
+    life: Option<LearnerLife>,
+    capacity: usize,
+    /// Whether parameters of `life` are at hand.
+    ready: bool,
+    /// Complete and not acknowledged, ascending.
+    outbox: VecDeque<(UnrollSequence, P)>,
+    in_making: Option<UnrollSequence>,
+    last_produced: Option<UnrollSequence>,
+    /// Since when the next unroll has been waiting for a place in the outbox.
+    blocked_since: Option<Duration>,
+    goodbye_deadline: Option<Duration>,
+    joined: bool,
+    tally: Tally,
+}
+
+impl<P: Clone> Default for Session<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Clone> Session<P> {
+    /// An actor that has not joined yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Joining,
+            life: None,
+            capacity: 0,
+            ready: false,
+            outbox: VecDeque::new(),
+            in_making: None,
+            last_produced: None,
+            blocked_since: None,
+            goodbye_deadline: None,
+            joined: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes one event that happened at `now` (any steady clock) and says what to do.
+    pub fn handle(&mut self, now: Duration, event: Event<P>) -> Vec<Action<P>> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Joined {
+                life,
+                outbox_unrolls,
+            } => self.join(life, outbox_unrolls, &mut actions),
+            Event::Parameters(life) => self.ready |= self.life == Some(life),
+            Event::Finished {
+                sequence,
+                life,
+                payload,
+            } => self.finish(sequence, life, payload, &mut actions),
+            Event::Acknowledged { through, verdict } => self.settle(through, verdict),
+            Event::Disconnected => self.disconnect(),
+            Event::Stop => self.stop(now, &mut actions),
+            Event::Tick => {}
+        }
+        if self
+            .goodbye_deadline
+            .is_some_and(|deadline| now >= deadline)
+        {
+            self.phase = Phase::Done;
+        }
+        self.begin_if_allowed(now, &mut actions);
+        actions
+    }
+
+    /// Where the actor is in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Unrolls that are complete and not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// When a draining session gives up waiting; `None` before.
+    #[must_use]
+    pub fn goodbye_deadline(&self) -> Option<Duration> {
+        self.goodbye_deadline
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn join(&mut self, life: LearnerLife, outbox_unrolls: usize, actions: &mut Vec<Action<P>>) {
+        if self.phase != Phase::Joining {
+            return;
+        }
+        self.phase = Phase::Streaming;
+        self.tally.reconnects += u64::from(self.joined);
+        self.joined = true;
+        if self.life != Some(life) {
+            // A new life of the learner could not place unrolls made for the last one: their lag is undefined.
+            self.tally.dropped += self.outbox.len() as u64;
+            self.outbox.clear();
+            self.ready = false;
+            self.blocked_since = None;
+            self.life = Some(life);
+        }
+        self.capacity = outbox_unrolls;
+        let unsettled = self.outbox.iter();
+        actions.extend(unsettled.map(|(_, payload)| Action::Send(payload.clone())));
+    }
+
+    fn finish(
+        &mut self,
+        sequence: UnrollSequence,
+        life: LearnerLife,
+        payload: P,
+        actions: &mut Vec<Action<P>>,
+    ) {
+        if self.in_making != Some(sequence) {
+            return;
+        }
+        self.in_making = None;
+        if matches!(self.phase, Phase::Draining | Phase::Done) {
+            // It came after the goodbye, which did not count it.
+            return;
+        }
+        self.last_produced = Some(sequence);
+        self.tally.produced += 1;
+        if self.life != Some(life) {
+            self.tally.dropped += 1;
+            return;
+        }
+        if self.phase == Phase::Streaming {
+            actions.push(Action::Send(payload.clone()));
+        }
+        self.outbox.push_back((sequence, payload));
+    }
+
+    fn settle(&mut self, through: UnrollSequence, verdict: Verdict) {
+        let settled = self
+            .outbox
+            .partition_point(|(sequence, _)| *sequence <= through);
+        if settled > 0 && matches!(verdict, Verdict::Rejected(_)) {
+            self.tally.rejected += 1;
+        }
+        self.outbox.drain(..settled);
+    }
+
+    fn disconnect(&mut self) {
+        match self.phase {
+            Phase::Streaming => self.phase = Phase::Joining,
+            Phase::Draining => self.phase = Phase::Done,
+            Phase::Joining | Phase::Done => {}
+        }
+    }
+
+    fn stop(&mut self, now: Duration, actions: &mut Vec<Action<P>>) {
+        match self.phase {
+            Phase::Joining => self.phase = Phase::Done,
+            Phase::Streaming => {
+                self.phase = Phase::Draining;
+                self.goodbye_deadline = Some(now + GOODBYE_GRACE);
+                actions.push(Action::Goodbye {
+                    final_sequence: self.last_produced,
+                });
+            }
+            Phase::Draining | Phase::Done => {}
+        }
+    }
+
+    /// Asks for the next unroll once there is a place for it: a full outbox makes the environments wait, so that
+    /// no stale data is made.
+    fn begin_if_allowed(&mut self, now: Duration, actions: &mut Vec<Action<P>>) {
+        if self.in_making.is_some() || matches!(self.phase, Phase::Draining | Phase::Done) {
+            return;
+        }
+        if self.outbox.len() >= self.capacity {
+            if self.joined {
+                self.blocked_since.get_or_insert(now);
+            }
+            return;
+        }
+        if !self.ready || self.phase != Phase::Streaming {
+            return;
+        }
+        let sequence = self
+            .last_produced
+            .map_or(UnrollSequence::FIRST, UnrollSequence::next);
+        self.in_making = Some(sequence);
+        let blocked = self.blocked_since.take();
+        actions.push(Action::Begin {
+            sequence,
+            blocked: blocked.map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use springbok_common::reject::RejectReason;
+
+    use super::*;
+
+    fn life(epoch: u32) -> LearnerLife {
+        LearnerLife {
+            run_id: RunId::from_bytes(&[7; 16]).unwrap(),
+            epoch: LearnerEpoch(epoch),
+        }
+    }
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn joined(epoch: u32, outbox_unrolls: usize) -> Event<u64> {
+        Event::Joined {
+            life: life(epoch),
+            outbox_unrolls,
+        }
+    }
+
+    fn finished(sequence: u64, epoch: u32) -> Event<u64> {
+        Event::Finished {
+            sequence: UnrollSequence(sequence),
+            life: life(epoch),
+            payload: sequence,
+        }
+    }
+
+    fn admitted(through: u64) -> Event<u64> {
+        Event::Acknowledged {
+            through: UnrollSequence(through),
+            verdict: Verdict::Admitted,
+        }
+    }
+
+    fn begin(sequence: u64, blocked_ms: u64) -> Action<u64> {
+        Action::Begin {
+            sequence: UnrollSequence(sequence),
+            blocked: at(blocked_ms),
+        }
+    }
+
+    #[test]
+    fn a_full_outbox_blocks_before_the_unroll_and_the_wait_is_measured() {
+        let mut session = Session::new();
+        assert_eq!(session.handle(at(0), joined(1, 1)), []);
+        assert_eq!(
+            session.handle(at(5), Event::Parameters(life(1))),
+            [begin(1, 0)]
+        );
+        assert_eq!(session.handle(at(10), finished(1, 1)), [Action::Send(1)]);
+        assert_eq!(session.handle(at(17), admitted(1)), [begin(2, 7)]);
+    }
+
+    #[test]
+    fn the_same_learner_gets_the_outbox_again_and_a_new_one_does_not() {
+        let mut session = Session::new();
+        session.handle(at(0), joined(1, 2));
+        session.handle(at(0), Event::Parameters(life(1)));
+        assert_eq!(
+            session.handle(at(1), finished(1, 1)),
+            [Action::Send(1), begin(2, 0)]
+        );
+        session.handle(at(2), Event::Disconnected);
+        assert_eq!(session.handle(at(3), finished(2, 1)), []);
+        assert_eq!(
+            session.handle(at(4), joined(1, 2)),
+            [Action::Send(1), Action::Send(2)]
+        );
+        session.handle(at(5), Event::Disconnected);
+        assert_eq!(session.handle(at(6), joined(2, 2)), []);
+        assert_eq!(session.unacknowledged(), 0);
+        assert_eq!(session.handle(at(7), Event::Parameters(life(1))), []);
+        let actions = session.handle(at(8), Event::Parameters(life(2)));
+        assert!(matches!(actions[..], [Action::Begin { sequence, .. }] if sequence.0 == 3));
+        let tally = session.tally();
+        assert_eq!((tally.dropped, tally.reconnects), (2, 2));
+    }
+
+    #[test]
+    fn an_unroll_for_a_gone_learner_is_dropped_and_counted() {
+        let mut session = Session::new();
+        session.handle(at(0), joined(1, 1));
+        session.handle(at(0), Event::Parameters(life(1)));
+        session.handle(at(1), Event::Disconnected);
+        session.handle(at(2), joined(2, 1));
+        session.handle(at(3), Event::Parameters(life(2)));
+        assert_eq!(session.handle(at(4), finished(1, 1)), [begin(2, 0)]);
+        assert_eq!((session.tally().produced, session.tally().dropped), (1, 1));
+    }
+
+    #[test]
+    fn goodbye_names_the_last_unroll_and_nothing_follows() {
+        let mut session = Session::new();
+        session.handle(at(0), joined(1, 2));
+        session.handle(at(0), Event::Parameters(life(1)));
+        session.handle(at(1), finished(1, 1));
+        let goodbye = Action::Goodbye {
+            final_sequence: Some(UnrollSequence(1)),
+        };
+        assert_eq!(session.handle(at(2), Event::Stop), [goodbye]);
+        assert_eq!(session.handle(at(3), finished(2, 1)), []);
+        assert_eq!(session.handle(at(3), Event::Stop), []);
+        assert_eq!(session.handle(at(2001), admitted(1)), []);
+        assert_eq!(session.phase(), Phase::Draining);
+        assert_eq!(session.handle(at(3002), Event::Tick), []);
+        assert_eq!(session.phase(), Phase::Done);
+    }
+
+    #[test]
+    fn rejections_are_counted_once() {
+        let mut session = Session::new();
+        session.handle(at(0), joined(1, 1));
+        session.handle(at(0), Event::Parameters(life(1)));
+        session.handle(at(1), finished(1, 1));
+        let rejected = Event::Acknowledged {
+            through: UnrollSequence(1),
+            verdict: Verdict::Rejected(RejectReason::TooStale),
+        };
+        session.handle(at(2), rejected.clone());
+        session.handle(at(3), rejected);
+        assert_eq!(session.tally().rejected, 1);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Happening {
+        Join,
+        Restart,
+        Parameters,
+        Finish,
+        Acknowledge,
+        Lose,
+        Stop,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => Just(Happening::Join),
+            1 => Just(Happening::Restart),
+            3 => Just(Happening::Parameters),
+            6 => Just(Happening::Finish),
+            5 => Just(Happening::Acknowledge),
+            2 => Just(Happening::Lose),
+            1 => Just(Happening::Stop),
+        ]
+    }
+
+    /// The world around a session: one learner at a time, one worker, and a wire that keeps order.
+    struct World {
+        session: Session<u64>,
+        capacity: usize,
+        epoch: u32,
+        connected: bool,
+        worker: Option<(u64, u32)>,
+        last_begun: u64,
+        last_finished: u64,
+        /// Complete and not settled, for the present learner.
+        unsettled: Vec<u64>,
+        /// Sent on the present stream and not acknowledged.
+        on_wire: Vec<u64>,
+        goodbyes: usize,
+    }
+
+    impl World {
+        fn step(&mut self, now: u64, happening: Happening) {
+            let mut resend = None;
+            let event = match happening {
+                Happening::Join if !self.connected => {
+                    self.connected = true;
+                    resend = Some(self.unsettled.clone());
+                    joined(self.epoch, self.capacity)
+                }
+                Happening::Restart if !self.connected => {
+                    self.connected = true;
+                    self.epoch += 1;
+                    self.unsettled.clear();
+                    resend = Some(Vec::new());
+                    joined(self.epoch, self.capacity)
+                }
+                Happening::Parameters if self.connected => Event::Parameters(life(self.epoch)),
+                Happening::Finish => match self.worker.take() {
+                    Some((sequence, epoch)) => {
+                        if self.goodbyes == 0 && self.session.phase() != Phase::Done {
+                            self.last_finished = sequence;
+                            if epoch == self.epoch {
+                                self.unsettled.push(sequence);
+                            }
+                        }
+                        finished(sequence, epoch)
+                    }
+                    None => Event::Tick,
+                },
+                Happening::Acknowledge if self.connected && !self.on_wire.is_empty() => {
+                    let sequence = self.on_wire.remove(0);
+                    self.unsettled.retain(|&other| other > sequence);
+                    admitted(sequence)
+                }
+                Happening::Lose => {
+                    self.connected = false;
+                    self.on_wire.clear();
+                    Event::Disconnected
+                }
+                Happening::Stop => Event::Stop,
+                _ => Event::Tick,
+            };
+            let alive = matches!(self.session.phase(), Phase::Joining | Phase::Streaming);
+            let actions = self.session.handle(at(now), event);
+            self.apply(&actions);
+            if let (Some(resend), true) = (resend, alive) {
+                assert_eq!(self.on_wire, resend, "the outbox goes up again in order");
+            }
+        }
+
+        fn apply(&mut self, actions: &[Action<u64>]) {
+            for action in actions {
+                assert_eq!(self.goodbyes, 0, "nothing follows a goodbye");
+                match action {
+                    Action::Begin { sequence, .. } => {
+                        assert!(self.worker.is_none(), "one unroll in the making");
+                        assert!(
+                            self.unsettled.len() < self.capacity,
+                            "no unroll without a place"
+                        );
+                        assert_eq!(sequence.0, self.last_begun + 1, "numbers without gaps");
+                        self.last_begun = sequence.0;
+                        self.worker = Some((sequence.0, self.epoch));
+                    }
+                    Action::Send(sequence) => {
+                        assert!(self.connected);
+                        assert!(self.on_wire.iter().all(|sent| sent < sequence));
+                        self.on_wire.push(*sequence);
+                    }
+                    Action::Goodbye { final_sequence } => {
+                        let last = final_sequence.map_or(0, |sequence| sequence.0);
+                        assert_eq!(last, self.last_finished);
+                        self.goodbyes += 1;
+                    }
+                }
+            }
+            assert!(self.on_wire.len() <= self.capacity);
+            assert!(self.session.unacknowledged() <= self.capacity);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn laws_hold_whatever_happens(
+            capacity in 1_usize..5,
+            happenings in proptest::collection::vec(happening(), 0..200),
+        ) {
+            let mut world = World {
+                session: Session::new(),
+                capacity,
+                epoch: 1,
+                connected: false,
+                worker: None,
+                last_begun: 0,
+                last_finished: 0,
+                unsettled: Vec::new(),
+                on_wire: Vec::new(),
+                goodbyes: 0,
+            };
+            for (now, happening) in happenings.into_iter().enumerate() {
+                world.step(now as u64, happening);
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Values out of range and settings that contradict each other or could never train; all are found at once.
+
+use std::fmt::Display;
+
+use super::{
+    AdvantageNormalisation, AlgorithmConfig, Cap, Config, ConfigError, Ratio, ValueLoss,
+    setting::NONE,
+};
+use crate::{
+    spec::EnvironmentSpec,
+    unroll::Agreement,
+    wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
+};
+
+/// Most of anything that is counted: far above use, far below overflow.
+const COUNT_MAX: usize = 65_536;
+/// Seconds in a day: longer waits are mistakes, and far longer ones overflow clocks.
+const SECONDS_MAX: u64 = 86_400;
+/// Milliseconds in an hour.
+const MILLISECONDS_MAX: u64 = 3_600_000;
+/// A message must hold one chunk of a snapshot and its frame.
+const MESSAGE_BYTES_MIN: usize = 2 * SNAPSHOT_CHUNK_BYTES_MAX;
+/// Messages are buffered whole, one for each actor.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+impl Config {
+    /// Checks everything that does not depend on the environment.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        ConfigError::list(self.faults())
+    }
+
+    /// Checks what depends on the environment's spaces.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn check_against(&self, environment: &EnvironmentSpec) -> Result<(), ConfigError> {
+        let mut faults = Faults::default();
+        let agreement = Agreement {
+            environment: environment.clone(),
+            network: self.network(environment),
+            rollout: self.rollout(),
+        };
+        let bytes = unroll_message_bytes(&agreement);
+        let limit = self.limits.message_bytes_max;
+        faults.unless(bytes <= limit, || {
+            format!(
+                "one unroll of {} may take {bytes} bytes, but `limits.message_bytes_max` is {limit}; raise it, or lower \
+                 `actor.unroll_length` or `actor.environments_per_actor`",
+                environment.id
+            )
+        });
+        faults.unless(!environment.observation.is_empty(), || {
+            format!(
+                "an observation of {} has 0 elements, but a network needs at least 1; change the environment's options",
+                environment.id
+            )
+        });
+        faults.unless(environment.action.logits() >= 2, || {
+            format!(
+                "{} has {}, but at least 2 actions are needed to learn a choice; change the environment's options",
+                environment.id, environment.action
+            )
+        });
+        ConfigError::list(faults.0)
+    }
+
+    /// Every fault, in the order of the reference.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Faults::default();
+        self.run_faults(&mut faults);
+        self.actor_faults(&mut faults);
+        self.learner_faults(&mut faults);
+        self.algorithm.range_faults(&mut faults);
+        self.algorithm.unused_faults(&mut faults);
+        self.batch_faults(&mut faults);
+        self.limit_faults(&mut faults);
+        faults.0
+    }
+
+    /// What is allowed, but probably not meant.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        let cap = |cap: Cap| cap.unwrap_or(f64::INFINITY);
+        if cap(self.algorithm.rho_bar) < cap(self.algorithm.c_bar) {
+            advice.push(format!(
+                "`algorithm.rho_bar` = {} is below `algorithm.c_bar` = {}; V-trace is analysed for rho_bar >= c_bar",
+                show(self.algorithm.rho_bar),
+                show(self.algorithm.c_bar)
+            ));
+        }
+        // Not a fault: while nothing is trained the learner's version stands still, so new unrolls have lag 0 and
+        // every limit trains something in the end.
+        let predicted = self.predicted_lag_max_versions();
+        if let Some(limit) = self.lag.max_versions.filter(|limit| *limit < predicted) {
+            advice.push(format!(
+                "`lag.max_versions` = {limit} is below the lag of {predicted} that queue and outboxes make; part of the \
+                 experience will be thrown away; lower `learner.queue_unrolls` or raise the limit"
+            ));
+        }
+        advice
+    }
+
+    fn run_faults(&self, faults: &mut Faults) {
+        faults.unless(self.run.total_steps >= 1, || {
+            "`run.total_steps` is 0, but must be at least 1; name the steps to train on".to_owned()
+        });
+        if let Some(stop) = self.run.stop_return {
+            faults.unless(stop.is_finite(), || {
+                format!("`run.stop_return` is {stop}, but must be finite; use \"{NONE}\" to train all steps")
+            });
+        }
+        faults.unless(!self.run.out.as_os_str().is_empty(), || {
+            "`run.out` is empty, but must name a directory; use \".\" for the current one"
+                .to_owned()
+        });
+        if let Some(name) = &self.run.name {
+            let plain =
+                !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+            faults.unless(plain, || {
+                format!(
+                    "`run.name` is {name:?}, but must be one directory name that does not start with a dot; put the \
+                     path into `run.out`"
+                )
+            });
+        }
+        faults.unless(!self.environment.id.is_empty(), || {
+            "`environment.id` is empty, but must name an environment; `springbok envs` lists them"
+                .to_owned()
+        });
+        for width in &self.policy.hidden_sizes {
+            faults.count("policy.hidden_sizes", *width);
+        }
+    }
+
+    fn actor_faults(&self, faults: &mut Faults) {
+        let actor = &self.actor;
+        faults.count("actor.count", actor.count);
+        faults.unless(actor.count <= self.limits.actors_max, || {
+            format!(
+                "`actor.count` is {}, but `limits.actors_max` lets {} connect; lower the one or raise the other",
+                actor.count, self.limits.actors_max
+            )
+        });
+        faults.count("actor.environments_per_actor", actor.environments_per_actor);
+        faults.count("actor.unroll_length", actor.unroll_length);
+        faults.unless(actor.outbox_unrolls >= 1, || {
+            "`actor.outbox_unrolls` is 0, but an actor needs a place before it begins an unroll, so none would ever \
+             begin; use 1 or more"
+                .to_owned()
+        });
+        faults.at_most("actor.outbox_unrolls", actor.outbox_unrolls, COUNT_MAX);
+        faults.at_most(
+            "actor.learner_wait_s_max",
+            actor.learner_wait_s_max,
+            SECONDS_MAX,
+        );
+    }
+
+    fn learner_faults(&self, faults: &mut Faults) {
+        let learner = &self.learner;
+        let open = !learner.listen.ip().is_loopback();
+        faults.unless(!open || learner.insecure, || {
+            format!(
+                "`learner.listen` is {}, which other machines can reach, but this version authenticates no one; use \
+                 127.0.0.1, or set `learner.insecure` = true on a network that you trust",
+                learner.listen
+            )
+        });
+        faults.count("learner.batch_unrolls", learner.batch_unrolls);
+        faults.at_most("learner.queue_unrolls", learner.queue_unrolls, COUNT_MAX);
+        faults.unless(learner.queue_unrolls >= learner.batch_unrolls, || {
+            format!(
+                "`learner.queue_unrolls` is {}, but a batch of {} would never come together in it; raise it to at least \
+                 {} or lower `learner.batch_unrolls`",
+                learner.queue_unrolls, learner.batch_unrolls, learner.batch_unrolls
+            )
+        });
+        faults.at_most(
+            "learner.update_delay_ms",
+            learner.update_delay_ms,
+            MILLISECONDS_MAX,
+        );
+    }
+
+    fn batch_faults(&self, faults: &mut Faults) {
+        let (rows, minibatches) = (self.batch_rows(), self.algorithm.minibatches);
+        faults.count("algorithm.epochs", self.algorithm.epochs);
+        faults.unless((1..=rows.max(1)).contains(&minibatches), || {
+            format!(
+                "`algorithm.minibatches` is {minibatches}, but must lie between 1 and the {rows} rows of a batch; lower \
+                 it, or raise `learner.batch_unrolls`"
+            )
+        });
+        let (over, normalised) = match self.algorithm.advantage_normalisation {
+            AdvantageNormalisation::None => return,
+            AdvantageNormalisation::Batch => ("batch", rows),
+            AdvantageNormalisation::Minibatch => ("minibatch", rows / minibatches.max(1)),
+        };
+        faults.unless(normalised >= 2, || {
+            format!(
+                "`algorithm.advantage_normalisation` is {over:?}, but a {over} of {normalised} row makes every advantage 0; \
+                 use 2 rows or more, or \"{NONE}\""
+            )
+        });
+    }
+
+    fn limit_faults(&self, faults: &mut Faults) {
+        let limits = &self.limits;
+        faults.count("limits.actors_max", limits.actors_max);
+        let bytes = limits.message_bytes_max;
+        faults.unless(
+            (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&bytes),
+            || {
+                format!(
+                    "`limits.message_bytes_max` is {bytes}, but must lie between {MESSAGE_BYTES_MIN} (a chunk of \
+                     parameters has to fit) and {MESSAGE_BYTES_MAX}; its default is 16777216"
+                )
+            },
+        );
+        faults.duration(
+            "limits.first_message_s_max",
+            limits.first_message_s_max,
+            1,
+            SECONDS_MAX,
+        );
+        faults.duration("limits.idle_s_max", limits.idle_s_max, 1, SECONDS_MAX);
+        faults.at_most("limits.drain_s_max", limits.drain_s_max, SECONDS_MAX);
+        faults.duration(
+            "telemetry.progress_interval_ms",
+            self.telemetry.progress_interval_ms,
+            10,
+            MILLISECONDS_MAX,
+        );
+    }
+}
+
+impl AlgorithmConfig {
+    fn range_faults(&self, faults: &mut Faults) {
+        faults.share("algorithm.gamma", self.gamma);
+        faults.share("algorithm.lambda", self.lambda);
+        for (path, cap) in [
+            ("algorithm.rho_bar", self.rho_bar),
+            ("algorithm.c_bar", self.c_bar),
+            ("algorithm.weight_bar", self.weight_bar),
+        ] {
+            faults.unless(cap.is_none_or(|cap| cap.is_finite() && cap > 0.0), || {
+                format!(
+                    "`{path}` is {}, but must be finite and above 0; use 1.0, or \"{NONE}\" for no cap",
+                    show(cap)
+                )
+            });
+        }
+        faults.unless(self.clip_epsilon > 0.0 && self.clip_epsilon < 1.0, || {
+            format!(
+                "`algorithm.clip_epsilon` is {}, but must lie between 0 and 1, both excluded; use 0.2",
+                self.clip_epsilon
+            )
+        });
+        faults.positive("algorithm.policy_learning_rate", self.policy_learning_rate);
+        faults.positive("algorithm.value_learning_rate", self.value_learning_rate);
+        faults.positive("algorithm.adam_epsilon", self.adam_epsilon);
+        faults.not_negative("algorithm.entropy_coefficient", self.entropy_coefficient);
+        faults.not_negative("algorithm.value_coefficient", self.value_coefficient);
+        faults.positive("algorithm.value_clip", self.value_clip);
+        faults.positive("algorithm.huber_delta", self.huber_delta);
+        faults.positive("algorithm.gradient_norm_max", self.gradient_norm_max);
+        faults.positive("algorithm.reward_scale", self.reward_scale);
+    }
+
+    /// Values that were changed although other settings make them count for nothing.
+    fn unused_faults(&self, faults: &mut Faults) {
+        let default = Self::default();
+        let weighted = matches!(self.ratio, Ratio::Decoupled | Ratio::Dual);
+        faults.unless(weighted || self.weight_bar == default.weight_bar, || {
+            format!(
+                "`algorithm.weight_bar` is {}, but the ratio \"{}\" has no weight; leave it at 1.0, or use the ratio \
+                 \"decoupled\" or \"dual\"",
+                show(self.weight_bar),
+                self.ratio
+            )
+        });
+        let clipped = self.value_loss == ValueLoss::Clipped;
+        faults.unless(clipped || same(self.value_clip, default.value_clip), || {
+            format!(
+                "`algorithm.value_clip` is {}, but the value loss \"{}\" does not clip; leave it at 0.2, or use the value \
+                 loss \"clipped\"",
+                self.value_clip, self.value_loss
+            )
+        });
+        let huber = self.value_loss == ValueLoss::Huber;
+        faults.unless(huber || same(self.huber_delta, default.huber_delta), || {
+            format!(
+                "`algorithm.huber_delta` is {}, but the value loss \"{}\" has no such bend; leave it at 1.0, or use the \
+                 value loss \"huber\"",
+                self.huber_delta, self.value_loss
+            )
+        });
+    }
+}
+
+/// Whether two settings are the same number.
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits()
+}
+
+/// A cap as it is written.
+fn show(cap: Cap) -> String {
+    cap.map_or_else(|| format!("\"{NONE}\""), |cap| cap.to_string())
+}
+
+/// Sentences about what is wrong.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    /// Adds `sentence` if `holds` does not.
+    fn unless(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(sentence());
+        }
+    }
+
+    /// `value` counts something that there must be some of.
+    fn count(&mut self, path: &str, value: usize) {
+        self.unless((1..=COUNT_MAX).contains(&value), || {
+            format!(
+                "`{path}` is {value}, but must lie between 1 and {COUNT_MAX}; choose a value in between"
+            )
+        });
+    }
+
+    fn at_most<N: PartialOrd + Display>(&mut self, path: &str, value: N, limit: N) {
+        self.unless(value <= limit, || {
+            format!("`{path}` is {value}, but must be at most {limit}; lower it")
+        });
+    }
+
+    fn duration(&mut self, path: &str, value: u64, least: u64, most: u64) {
+        self.unless((least..=most).contains(&value), || {
+            format!("`{path}` is {value}, but must lie between {least} and {most}; choose a value in between")
+        });
+    }
+
+    /// `value` is a share of 1.
+    fn share(&mut self, path: &str, value: f64) {
+        self.unless((0.0..=1.0).contains(&value), || {
+            format!("`{path}` is {value}, but must lie between 0 and 1; 0.95 to 0.999 is usual")
+        });
+    }
+
+    fn positive(&mut self, path: &str, value: f64) {
+        self.unless(value.is_finite() && value > 0.0, || {
+            format!("`{path}` is {value}, but must be finite and above 0; raise it or remove the key for the default")
+        });
+    }
+
+    fn not_negative(&mut self, path: &str, value: f64) {
+        self.unless(value.is_finite() && value >= 0.0, || {
+            format!(
+                "`{path}` is {value}, but must be finite and not negative; use 0 to switch it off"
+            )
+        });
+    }
+}

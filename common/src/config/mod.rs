@@ -1,0 +1,126 @@
+//! The configuration: defaults, then a TOML file, then `SPRINGBOK__SECTION__KEY` variables, then `--set section.key=value`;
+//! all faults are found before anything is started.
+
+#[macro_use]
+mod setting;
+mod check;
+mod layers;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::{self, Write as _};
+
+pub use layers::Loaded;
+pub use sections::*;
+pub use setting::{
+    AdvantageNormalisation, Cap, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
+    Schedule, ValueLoss,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::spec::{EnvironmentSpec, NetworkSpec, RolloutShape};
+
+/// Every fault of a configuration, each as one sentence that names the value, the limit and a way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    faults: Vec<String>,
+}
+
+impl ConfigError {
+    /// The error that lists `faults`; `Ok` if there are none.
+    fn list(faults: Vec<String>) -> Result<(), Self> {
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { faults })
+        }
+    }
+
+    /// The faults, in the order of the reference.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.as_slice() {
+            [only] => write!(formatter, "the configuration has a fault: {only}"),
+            faults => {
+                write!(formatter, "the configuration has {} faults:", faults.len())?;
+                faults
+                    .iter()
+                    .try_for_each(|fault| write!(formatter, "\n  - {fault}"))
+            }
+        }
+    }
+}
+
+impl Config {
+    /// T and K.
+    #[must_use]
+    pub fn rollout(&self) -> RolloutShape {
+        RolloutShape {
+            unroll_length: self.actor.unroll_length,
+            environments: self.actor.environments_per_actor,
+        }
+    }
+
+    /// The network that plays `environment`.
+    #[must_use]
+    pub fn network(&self, environment: &EnvironmentSpec) -> NetworkSpec {
+        NetworkSpec {
+            observation_len: environment.observation.len(),
+            logits: environment.action.logits(),
+            hidden_sizes: self.policy.hidden_sizes.clone(),
+            activation: self.policy.activation,
+            shared_torso: self.policy.shared_torso,
+        }
+    }
+
+    /// Environment steps in one batch: T * K * `batch_unrolls`.
+    #[must_use]
+    pub fn batch_rows(&self) -> usize {
+        self.rollout()
+            .steps()
+            .saturating_mul(self.learner.batch_unrolls)
+    }
+
+    /// The largest policy lag, in versions, that actors of equal speed reach by arithmetic.
+    ///
+    /// When an unroll is begun, at most queue + actors * outbox - 1 others come before it, and one batch is being
+    /// trained. So it is trained after 1 + floor((queue + actors * outbox - 1) / batch) updates, which is
+    /// ceil((queue + actors * outbox) / batch).
+    #[must_use]
+    pub fn predicted_lag_max_versions(&self) -> u64 {
+        let begun = self.actor.count.saturating_mul(self.actor.outbox_unrolls);
+        let ahead = begun.saturating_add(self.learner.queue_unrolls);
+        ahead.div_ceil(self.learner.batch_unrolls.max(1)) as u64
+    }
+
+    /// Every key with its value as TOML; loading it gives this configuration again.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut open = "";
+        for (path, value) in self.entries() {
+            let (section, key) = path.split_once('.').unwrap_or(("", path));
+            if section != open {
+                let gap = if open.is_empty() { "" } else { "\n" };
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{gap}[{section}]");
+                open = section;
+            }
+            let _ = writeln!(text, "{key} = {value}");
+        }
+        text
+    }
+
+    /// Sixteen hexadecimal digits that differ when any effective value does.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("{:016x}", xxh3_64(self.to_toml().as_bytes()))
+    }
+}

@@ -1,0 +1,230 @@
+//! Every key of the configuration, written once: name, type, default and meaning. The structs, their defaults, the
+//! reference and the help all come from here.
+
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
+
+use figment::value::Value;
+
+use super::setting::{
+    AdvantageNormalisation, Cap, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
+    Schedule, Setting, ValueLoss,
+};
+use crate::spec::Activation;
+
+/// What there is to know about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDoc {
+    /// `section.key`.
+    pub path: &'static str,
+    /// What a value looks like, as a noun phrase.
+    pub expected: &'static str,
+    /// The default, as TOML.
+    pub default: String,
+    /// What it means.
+    pub doc: String,
+    /// Whether text from the environment or the command line is taken as it stands.
+    pub(super) is_text: bool,
+}
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $name:ident {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $name {
+                $($(#[doc = $doc])+ pub $field: $type,)+
+            }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Self { $($field: $default,)+ }
+                }
+            }
+        )+
+
+        /// The resolved configuration: every key has a value.
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct Config {
+            $($(#[doc = $section_doc])+ pub $section: $name,)+
+        }
+
+        impl Config {
+            /// Every key with its value, in the order of the reference.
+            pub(super) fn entries(&self) -> Vec<(&'static str, toml::Value)> {
+                vec![$($((
+                    concat!(stringify!($section), ".", stringify!($field)),
+                    self.$section.$field.write(),
+                ),)+)+]
+            }
+
+            /// Sets the key `path`; says whether `value` is of its type. Unknown keys are not of any type.
+            pub(super) fn assign(&mut self, path: &str, value: &Value) -> bool {
+                match path {
+                    $($(concat!(stringify!($section), ".", stringify!($field)) => {
+                        <$type as Setting>::read(value)
+                            .map(|read| self.$section.$field = read)
+                            .is_some()
+                    })+)+
+                    _ => false,
+                }
+            }
+        }
+
+        /// The sections with their meaning, in the order of the reference.
+        pub static SECTIONS: &[(&str, &str)] =
+            &[$((stringify!($section), concat!($($section_doc),+).trim_ascii())),+];
+
+        /// Every key, in the order of the reference.
+        pub static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| {
+            let defaults = Config::default();
+            vec![$($(KeyDoc {
+                path: concat!(stringify!($section), ".", stringify!($field)),
+                expected: <$type as Setting>::EXPECTED,
+                default: defaults.$section.$field.write().to_string(),
+                doc: concat!($($doc),+).trim().to_owned(),
+                is_text: <$type as Setting>::IS_TEXT,
+            },)+)+]
+        });
+    };
+}
+
+sections! {
+    /// The training run.
+    run: RunConfig {
+        /// Seed of every random number: parameters, actions, environments, minibatches.
+        seed: u64 = 1;
+        /// Environment steps to train on before the run is done.
+        total_steps: u64 = 1_000_000;
+        /// Mean return of the last 100 episodes at which the run is done early.
+        stop_return: Option<f64> = None;
+        /// Directory that holds the directories of runs.
+        out: PathBuf = PathBuf::from("runs");
+        /// Name of the run's directory; "none" makes one from the environment and the time.
+        name: Option<String> = None;
+    }
+    /// What is played.
+    environment: EnvironmentConfig {
+        /// Name of a registered environment.
+        id: String = "CartPole-v1".to_owned();
+        /// Options of that environment.
+        options: toml::Table = toml::Table::new();
+    }
+    /// The network that plays it.
+    policy: PolicyConfig {
+        /// Width of each hidden layer.
+        hidden_sizes: Vec<usize> = vec![64, 64];
+        /// Activation after each hidden layer.
+        activation: Activation = Activation::Relu;
+        /// Whether policy and value share their hidden layers.
+        shared_torso: bool = false;
+    }
+    /// The actors, which make experience.
+    actor: ActorConfig {
+        /// Actor processes that `train` starts.
+        count: usize = 2;
+        /// Environments that one actor steps together: K.
+        environments_per_actor: usize = 16;
+        /// Steps of each environment in one unroll: T.
+        unroll_length: usize = 32;
+        /// Unrolls that an actor may have begun and not seen acknowledged; each adds to the policy lag.
+        outbox_unrolls: usize = 1;
+        /// Seconds that an actor goes on looking for a learner that does not answer.
+        learner_wait_s_max: u64 = 600;
+    }
+    /// The learner, which trains on it.
+    learner: LearnerConfig {
+        /// Address that actors connect to; port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+        /// Whether other machines may connect although nothing authenticates them yet.
+        insecure: bool = false;
+        /// Where the learner computes.
+        device: DeviceChoice = DeviceChoice::Auto;
+        /// Unrolls in one batch, which makes one policy version.
+        batch_unrolls: usize = 2;
+        /// Unrolls that may wait for the trainer; each adds to the policy lag.
+        queue_unrolls: usize = 2;
+        /// Milliseconds to wait before each update: a slow learner on purpose, to study policy lag.
+        update_delay_ms: u64 = 0;
+    }
+    /// How the learner trains.
+    algorithm: AlgorithmConfig {
+        /// Discount of the reward one step later: gamma.
+        gamma: f64 = 0.99;
+        /// Mix of short (0) and long (1) returns: lambda.
+        lambda: f64 = 0.95;
+        /// Cap of the importance ratio that weights a temporal difference (V-trace, arXiv 1802.01561, eq. 1).
+        rho_bar: Cap = Some(1.0);
+        /// Cap of the importance ratio that carries later differences back (V-trace, arXiv 1802.01561, eq. 1).
+        c_bar: Cap = Some(1.0);
+        /// Cap of the importance ratio that weights the policy gradient; only the decoupled and dual ratios have a weight.
+        weight_bar: Cap = Some(1.0);
+        /// Advantage estimate that the policy gradient uses.
+        pg_target: PgTarget = PgTarget::LambdaMix;
+        /// Which probability ratios the policy loss weights and clips.
+        ratio: Ratio = Ratio::Behaviour;
+        /// Distance from 1 at which the policy loss clips the ratio.
+        clip_epsilon: f64 = 0.2;
+        /// Passes over each batch.
+        epochs: usize = 4;
+        /// Minibatches in each pass.
+        minibatches: usize = 4;
+        /// Step size of Adam for the policy (and for a shared torso).
+        policy_learning_rate: f64 = 0.0025;
+        /// Step size of Adam for the value function.
+        value_learning_rate: f64 = 0.0025;
+        /// How both step sizes change over the run.
+        learning_rate_schedule: Schedule = Schedule::Linear;
+        /// Added to Adam's denominator.
+        adam_epsilon: f64 = 1e-5;
+        /// Weight of the policy's entropy, which rewards exploration.
+        entropy_coefficient: f64 = 0.01;
+        /// How that weight changes over the run.
+        entropy_schedule: Schedule = Schedule::Constant;
+        /// Weight of the value loss.
+        value_coefficient: f64 = 0.5;
+        /// Loss of the value function.
+        value_loss: ValueLoss = ValueLoss::Mse;
+        /// Largest change of a value that the clipped value loss rewards.
+        value_clip: f64 = 0.2;
+        /// Error at which the Huber value loss turns linear.
+        huber_delta: f64 = 1.0;
+        /// Norm to which longer gradients are shortened.
+        gradient_norm_max: f64 = 0.5;
+        /// Over what the advantages are normalised.
+        advantage_normalisation: AdvantageNormalisation = AdvantageNormalisation::Batch;
+        /// Factor on rewards before training; returns are reported unscaled.
+        reward_scale: f64 = 1.0;
+        /// How often targets and advantages are computed while a batch is trained.
+        recompute_targets: RecomputeTargets = RecomputeTargets::Once;
+    }
+    /// How old experience may be.
+    lag: LagConfig {
+        /// Policy versions by which an unroll may be behind the learner; "none" trains on any.
+        max_versions: Option<u64> = None;
+    }
+    /// What a peer may ask of the learner.
+    limits: LimitsConfig {
+        /// Actors connected at one time.
+        actors_max: usize = 64;
+        /// Bytes in one message.
+        message_bytes_max: usize = 16 * 1024 * 1024;
+        /// Seconds from connecting to the first message.
+        first_message_s_max: u64 = 5;
+        /// Seconds of silence after which a connection is closed.
+        idle_s_max: u64 = 30;
+        /// Seconds that a stopping process has to finish what it began.
+        drain_s_max: u64 = 8;
+    }
+    /// What is reported, and how.
+    telemetry: TelemetryConfig {
+        /// How log lines are written.
+        log_format: LogFormat = LogFormat::Text;
+        /// Milliseconds between two reports of progress.
+        progress_interval_ms: u64 = 500;
+    }
+}

@@ -1,0 +1,334 @@
+//! How one value of the configuration is read, written and described.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use figment::value::Value;
+
+use crate::spec::Activation;
+
+/// The word that stands for an absent value; TOML has no null.
+pub(super) const NONE: &str = "none";
+
+/// A limit on an importance ratio; `None`, written `"none"`, caps nothing.
+pub type Cap = Option<f64>;
+
+/// A type that a key may have.
+pub(super) trait Setting: Sized {
+    /// What a value of this type looks like, as a noun phrase.
+    const EXPECTED: &'static str;
+    /// Whether text from the environment or the command line is meant as it stands, without TOML quotes.
+    const IS_TEXT: bool = false;
+    /// The value, if it is of this type.
+    fn read(value: &Value) -> Option<Self>;
+    /// The value as TOML; [`Setting::read`] gives it back.
+    fn write(&self) -> toml::Value;
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::Boolean(*self)
+    }
+}
+
+impl Setting for u64 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            // TOML integers end at 2^63 - 1; larger ones are written as text.
+            Value::String(_, text) => text.parse().ok(),
+            _ => value.deserialize().ok(),
+        }
+    }
+
+    fn write(&self) -> toml::Value {
+        i64::try_from(*self).map_or_else(
+            |_| toml::Value::String(self.to_string()),
+            toml::Value::Integer,
+        )
+    }
+}
+
+impl Setting for usize {
+    const EXPECTED: &'static str = u64::EXPECTED;
+
+    fn read(value: &Value) -> Option<Self> {
+        u64::read(value)?.try_into().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        (*self as u64).write()
+    }
+}
+
+impl Setting for f64 {
+    const EXPECTED: &'static str = "a number";
+
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::Float(*self)
+    }
+}
+
+impl Setting for String {
+    const EXPECTED: &'static str = "text";
+    const IS_TEXT: bool = true;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::String(self.clone())
+    }
+}
+
+impl Setting for PathBuf {
+    const EXPECTED: &'static str = "a path";
+    const IS_TEXT: bool = true;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::String(self.to_string_lossy().into_owned())
+    }
+}
+
+impl Setting for SocketAddr {
+    const EXPECTED: &'static str = "an IP address and port, such as \"127.0.0.1:0\"";
+    const IS_TEXT: bool = true;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::String(self.to_string())
+    }
+}
+
+impl Setting for Vec<usize> {
+    const EXPECTED: &'static str = "a list of whole numbers";
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_array()?.iter().map(usize::read).collect()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::Array(self.iter().map(Setting::write).collect())
+    }
+}
+
+impl Setting for toml::Table {
+    const EXPECTED: &'static str = "a table";
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_dict()?;
+        value.deserialize().ok()
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::Table(self.clone())
+    }
+}
+
+macro_rules! optional {
+    ($($inner:ty: $expected:literal),+ $(,)?) => {$(
+        impl Setting for Option<$inner> {
+            const EXPECTED: &'static str = $expected;
+            const IS_TEXT: bool = <$inner as Setting>::IS_TEXT;
+
+            fn read(value: &Value) -> Option<Self> {
+                match value.as_str() {
+                    Some(NONE) => Some(None),
+                    _ => <$inner as Setting>::read(value).map(Some),
+                }
+            }
+
+            fn write(&self) -> toml::Value {
+                match self {
+                    None => toml::Value::String(NONE.to_owned()),
+                    Some(inner) => inner.write(),
+                }
+            }
+        }
+    )+};
+}
+
+optional! {
+    f64: "a number or \"none\"",
+    u64: "a whole number or \"none\"",
+    String: "text, or \"none\"",
+}
+
+/// Defines an enum whose variants are chosen by a word.
+macro_rules! choice {
+    ($(#[$attribute:meta])* $name:ident {
+        $(#[$first_attribute:meta])* $first:ident = $first_word:literal,
+        $($(#[$other_attribute:meta])* $other:ident = $other_word:literal,)+
+    }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $(#[$first_attribute])* $first,
+            $($(#[$other_attribute])* $other,)+
+        }
+
+        impl $name {
+            /// The word that chooses this variant in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    Self::$first => $first_word,
+                    $(Self::$other => $other_word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+
+        impl Setting for $name {
+            const EXPECTED: &'static str =
+                concat!("\"", $first_word, "\"", $(" or \"", $other_word, "\""),+);
+            const IS_TEXT: bool = true;
+
+            fn read(value: &Value) -> Option<Self> {
+                match value.as_str()? {
+                    $first_word => Some(Self::$first),
+                    $($other_word => Some(Self::$other),)+
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> toml::Value {
+                toml::Value::String(self.as_str().to_owned())
+            }
+        }
+    };
+}
+
+impl Setting for Activation {
+    const EXPECTED: &'static str = "\"relu\" or \"tanh\"";
+    const IS_TEXT: bool = true;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "relu" => Some(Self::Relu),
+            "tanh" => Some(Self::Tanh),
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> toml::Value {
+        let word = match self {
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+        };
+        toml::Value::String(word.to_owned())
+    }
+}
+
+choice! {
+    /// Where the learner computes.
+    DeviceChoice {
+        /// The fastest device for this network and batch.
+        Auto = "auto",
+        /// The processor.
+        Cpu = "cpu",
+        /// The graphics processor, or an error if there is none.
+        Gpu = "gpu",
+    }
+}
+
+choice! {
+    /// Which probability ratios the policy loss weights and clips.
+    Ratio {
+        /// Clip current / behaviour around 1 (PPO, arXiv 1707.06347, eq. 7, with stale behaviour): the safest at a high lag.
+        Behaviour = "behaviour",
+        /// Clip current / proximal, weighted by proximal / behaviour (decoupled PPO, arXiv 2110.00641).
+        Decoupled = "decoupled",
+        /// Clip current / proximal, unweighted: biased by lag.
+        Proximal = "proximal",
+        /// As decoupled, and no gradient where either current ratio has left its interval.
+        Dual = "dual",
+    }
+}
+
+choice! {
+    /// The loss of the value function.
+    ValueLoss {
+        /// Half the squared error.
+        Mse = "mse",
+        /// The larger of the squared errors with and without clipping the change of the value (PPO's code).
+        Clipped = "clipped",
+        /// Quadratic near zero, linear beyond `huber_delta`.
+        Huber = "huber",
+    }
+}
+
+choice! {
+    /// The advantage estimate that the policy gradient uses.
+    PgTarget {
+        /// The V-trace targets mixed over lengths by lambda.
+        LambdaMix = "lambda_mix",
+        /// rho (r + gamma v_{t+1} - V_t) as IMPALA writes it (arXiv 1802.01561, section 4.2).
+        Vs = "vs",
+    }
+}
+
+choice! {
+    /// Over what the advantages are brought to mean 0 and standard deviation 1.
+    AdvantageNormalisation {
+        /// Over the whole batch.
+        Batch = "batch",
+        /// Over each minibatch.
+        Minibatch = "minibatch",
+        /// Not at all.
+        None = "none",
+    }
+}
+
+choice! {
+    /// How a coefficient changes over the run.
+    Schedule {
+        /// Not at all.
+        Constant = "constant",
+        /// Linearly to 0 at `run.total_steps`.
+        Linear = "linear",
+    }
+}
+
+choice! {
+    /// How often value targets and advantages are computed while a batch is trained.
+    RecomputeTargets {
+        /// Once, when the batch arrives.
+        Once = "once",
+        /// Before each epoch, with the values of that moment.
+        Epoch = "epoch",
+    }
+}
+
+choice! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}

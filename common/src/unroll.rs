@@ -1,0 +1,199 @@
+//! The unit of experience: T steps of K environments, made under one policy version.
+
+use crate::{
+    ids::{RunId, UnrollSequence},
+    reject::RejectReason,
+    spec::{ActionSpec, EnvironmentSpec, NetworkSpec, RolloutShape, SpecFingerprint},
+    step::StepOutcome,
+    version::{LearnerEpoch, PolicyVersion},
+};
+
+/// What both sides agreed on when the actor joined; every unroll is checked against it.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// What the environment shows and takes.
+    pub environment: EnvironmentSpec,
+    /// The network that plays it.
+    pub network: NetworkSpec,
+    /// T and K.
+    pub rollout: RolloutShape,
+}
+
+impl Agreement {
+    /// The number that both sides compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> SpecFingerprint {
+        SpecFingerprint::of(&self.environment, &self.network, self.rollout)
+    }
+}
+
+/// Where an unroll belongs: run, life of the learner, place in the actor's life, and the policy that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnrollHeader {
+    /// The training run.
+    pub run_id: RunId,
+    /// The life of the learner that published the policy.
+    pub epoch: LearnerEpoch,
+    /// Number of the unroll within the actor's life.
+    pub sequence: UnrollSequence,
+    /// The version actually loaded while the actions were sampled.
+    pub version: PolicyVersion,
+}
+
+/// An episode that ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EpisodeSummary {
+    /// Undiscounted sum of raw rewards.
+    pub episode_return: f64,
+    /// Steps.
+    pub length: u32,
+}
+
+/// Durations on the actor's clock, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnrollTiming {
+    /// From the first action to the last step.
+    pub rollout_us: u64,
+    /// From the last step to the sending.
+    pub outbox_us: u64,
+    /// Share of `rollout_us` spent in environments.
+    pub environment_us: u64,
+    /// Share of `rollout_us` spent in inference.
+    pub inference_us: u64,
+    /// Waiting for a place in the outbox before the unroll was begun.
+    pub blocked_us: u64,
+}
+
+/// The content of an unroll before it is checked. Arrays are time-major: row t * K + k is step t of environment k.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnrollParts {
+    /// Where it belongs.
+    pub header: UnrollHeader,
+    /// [T, K, O].
+    pub observations: Vec<f32>,
+    /// [K, O]: the state after the last step (after a reset, if that step ended an episode).
+    pub bootstrap_observations: Vec<f32>,
+    /// [T, K].
+    pub actions: Vec<u32>,
+    /// [T, K], raw, caused by the action of the same row.
+    pub rewards: Vec<f32>,
+    /// [T, K]: log mu(action | observation), as sampled.
+    pub behaviour_log_probs: Vec<f32>,
+    /// [T, K].
+    pub outcomes: Vec<StepOutcome>,
+    /// Row of each truncated step, ascending.
+    pub final_rows: Vec<u32>,
+    /// [len(final_rows), O]: what a truncated step reached before the reset.
+    pub final_observations: Vec<f32>,
+    /// Episodes that ended here.
+    pub episodes: Vec<EpisodeSummary>,
+    /// Where the actor's time went.
+    pub timing: UnrollTiming,
+}
+
+/// Exactly T steps of K environments whose arrays agree with each other and with the joined specification, and
+/// whose numbers are finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unroll(UnrollParts);
+
+/// Lowest log-probability that an honest policy can report; below, its ratio overflows.
+pub const LOG_PROB_MIN: f32 = -50.0;
+/// Rounding may lift the log-probability of a certain action slightly above 0.
+pub const LOG_PROB_MAX: f32 = 1e-5;
+
+impl Unroll {
+    /// Checks `parts` against `agreement`: lengths first, then ranges, then a scan for non-finite numbers.
+    ///
+    /// # Errors
+    /// The first [`RejectReason`] that applies.
+    pub fn new(parts: UnrollParts, agreement: &Agreement) -> Result<Self, RejectReason> {
+        check_lengths(&parts, agreement)?;
+        check_final_rows(&parts)?;
+        let ActionSpec::Discrete(actions) = agreement.environment.action;
+        if parts.actions.iter().any(|&action| action >= actions) {
+            return Err(RejectReason::ActionOutOfRange);
+        }
+        let observations = [
+            &parts.observations,
+            &parts.bootstrap_observations,
+            &parts.final_observations,
+        ];
+        if !observations.into_iter().all(|array| all_finite(array)) {
+            return Err(RejectReason::NonFiniteObservation);
+        }
+        let returns_finite = parts
+            .episodes
+            .iter()
+            .all(|episode| episode.episode_return.is_finite());
+        if !all_finite(&parts.rewards) || !returns_finite {
+            return Err(RejectReason::NonFiniteReward);
+        }
+        let plausible = LOG_PROB_MIN..=LOG_PROB_MAX;
+        if !parts
+            .behaviour_log_probs
+            .iter()
+            .all(|log_prob| plausible.contains(log_prob))
+        {
+            return Err(RejectReason::LogProbOutOfRange);
+        }
+        Ok(Self(parts))
+    }
+
+    /// The checked content.
+    #[must_use]
+    pub fn parts(&self) -> &UnrollParts {
+        &self.0
+    }
+
+    /// Gives the content back, so that its buffers can be reused.
+    #[must_use]
+    pub fn into_parts(self) -> UnrollParts {
+        self.0
+    }
+
+    /// Where it belongs.
+    #[must_use]
+    pub fn header(&self) -> UnrollHeader {
+        self.0.header
+    }
+
+    /// Environment steps in it: T * K.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.0.actions.len()
+    }
+}
+
+fn check_lengths(parts: &UnrollParts, agreement: &Agreement) -> Result<(), RejectReason> {
+    let rows = agreement.rollout.steps();
+    let width = agreement.environment.observation.len();
+    let agree = parts.observations.len() == rows * width
+        && parts.bootstrap_observations.len() == agreement.rollout.environments * width
+        && parts.actions.len() == rows
+        && parts.rewards.len() == rows
+        && parts.behaviour_log_probs.len() == rows
+        && parts.outcomes.len() == rows
+        && parts.final_observations.len() == parts.final_rows.len() * width
+        && parts.episodes.len() <= rows;
+    agree.then_some(()).ok_or(RejectReason::WrongShape)
+}
+
+/// The final rows are exactly the truncated rows, ascending.
+fn check_final_rows(parts: &UnrollParts) -> Result<(), RejectReason> {
+    let truncated = parts
+        .outcomes
+        .iter()
+        .enumerate()
+        .filter(|(_, outcome)| **outcome == StepOutcome::Truncated)
+        .map(|(row, _)| row);
+    if truncated.eq(parts.final_rows.iter().map(|&row| row as usize)) {
+        Ok(())
+    } else {
+        Err(RejectReason::WrongFinalObservations)
+    }
+}
+
+fn all_finite(array: &[f32]) -> bool {
+    // Multiplying by zero turns NaN and infinities into NaN and everything else into zero: one pass without branches.
+    array.iter().fold(0.0_f32, |sum, value| sum + value * 0.0) == 0.0
+}

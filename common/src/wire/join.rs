@@ -1,0 +1,168 @@
+//! The terms on which an actor joins.
+
+use springbok_proto::v1;
+
+use super::{WireError, bad_field};
+use crate::{
+    ids::RunId,
+    spec::{Activation, RolloutShape, SpecFingerprint},
+    version::LearnerEpoch,
+};
+
+/// What the learner tells a joining actor, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinTerms {
+    /// The training run.
+    pub run_id: RunId,
+    /// The life of the learner.
+    pub epoch: LearnerEpoch,
+    /// Place of the actor among all; seeds it.
+    pub actor_index: u32,
+    /// Registered name of the environment.
+    pub environment_id: String,
+    /// Its options, a TOML table.
+    pub environment_options: String,
+    /// Width of each hidden layer.
+    pub hidden_sizes: Vec<usize>,
+    /// Activation after each hidden layer.
+    pub activation: Activation,
+    /// Whether policy and value share one torso.
+    pub shared_torso: bool,
+    /// T and K.
+    pub rollout: RolloutShape,
+    /// Seed of the run.
+    pub seed: u64,
+    /// What the actor must compute too.
+    pub fingerprint: SpecFingerprint,
+    /// Unrolls that may be sent and not acknowledged.
+    pub outbox_unrolls: usize,
+    /// Largest message either side accepts.
+    pub message_bytes_max: usize,
+}
+
+/// `terms` for the wire.
+#[must_use]
+pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
+    let activation = match terms.activation {
+        Activation::Relu => "relu",
+        Activation::Tanh => "tanh",
+    };
+    v1::JoinReply {
+        run_id: terms.run_id.to_bytes().to_vec().into(),
+        learner_epoch: terms.epoch.0,
+        actor_index: terms.actor_index,
+        environment_id: terms.environment_id.clone(),
+        environment_options: terms.environment_options.clone(),
+        network: Some(v1::Network {
+            hidden_sizes: terms
+                .hidden_sizes
+                .iter()
+                .map(|&size| saturate(size))
+                .collect(),
+            activation: activation.to_owned(),
+            shared_torso: terms.shared_torso,
+        }),
+        unroll_length: saturate(terms.rollout.unroll_length),
+        environments: saturate(terms.rollout.environments),
+        seed: terms.seed,
+        spec_fingerprint: terms.fingerprint.0,
+        outbox_unrolls: saturate(terms.outbox_unrolls),
+        message_bytes_max: saturate(terms.message_bytes_max),
+    }
+}
+
+/// The configuration bounds all of these far below 2^32.
+fn saturate(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Checks a learner's reply.
+///
+/// # Errors
+/// [`WireError::Field`] for the first field outside the protocol.
+pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
+    let run_id =
+        RunId::from_bytes(&reply.run_id).ok_or_else(|| bad_field("run_id", "not 16 bytes"))?;
+    let network = reply
+        .network
+        .ok_or_else(|| bad_field("network", "missing"))?;
+    let activation = match network.activation.as_str() {
+        "relu" => Activation::Relu,
+        "tanh" => Activation::Tanh,
+        other => {
+            return Err(bad_field(
+                "network.activation",
+                format!("{other:?}, not relu or tanh"),
+            ));
+        }
+    };
+    let rollout = RolloutShape {
+        unroll_length: positive("unroll_length", reply.unroll_length)?,
+        environments: positive("environments", reply.environments)?,
+    };
+    Ok(JoinTerms {
+        run_id,
+        epoch: LearnerEpoch(reply.learner_epoch),
+        actor_index: reply.actor_index,
+        environment_id: reply.environment_id,
+        environment_options: reply.environment_options,
+        hidden_sizes: network
+            .hidden_sizes
+            .iter()
+            .map(|&size| size as usize)
+            .collect(),
+        activation,
+        shared_torso: network.shared_torso,
+        rollout,
+        seed: reply.seed,
+        fingerprint: SpecFingerprint(reply.spec_fingerprint),
+        outbox_unrolls: positive("outbox_unrolls", reply.outbox_unrolls)?,
+        message_bytes_max: positive("message_bytes_max", reply.message_bytes_max)?,
+    })
+}
+
+fn positive(field: &'static str, value: u32) -> Result<usize, WireError> {
+    match value {
+        0 => Err(bad_field(field, "0, but must be at least 1")),
+        value => Ok(value as usize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_survive_the_wire_and_nonsense_is_refused() {
+        let terms = JoinTerms {
+            run_id: RunId::random(),
+            epoch: LearnerEpoch(3),
+            actor_index: 7,
+            environment_id: "CartPole-v1".into(),
+            environment_options: "x = 1".into(),
+            hidden_sizes: vec![64, 32],
+            activation: Activation::Tanh,
+            shared_torso: true,
+            rollout: RolloutShape {
+                unroll_length: 32,
+                environments: 16,
+            },
+            seed: u64::MAX,
+            fingerprint: SpecFingerprint(42),
+            outbox_unrolls: 2,
+            message_bytes_max: 1 << 20,
+        };
+        let reply = join_reply(&terms);
+        assert_eq!(join_terms(reply.clone()).unwrap(), terms);
+        let zero = v1::JoinReply {
+            environments: 0,
+            ..reply.clone()
+        };
+        assert!(join_terms(zero).is_err());
+        let short = v1::JoinReply {
+            run_id: vec![1, 2, 3].into(),
+            ..reply
+        };
+        assert!(join_terms(short).is_err());
+    }
+}

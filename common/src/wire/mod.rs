@@ -1,0 +1,50 @@
+//! Between protobuf messages and the domain's types: the only place, with the two gRPC edges, that knows both.
+//!
+//! Lengths are checked against the joined specification before a number is read.
+
+mod join;
+mod snapshot;
+mod tensor;
+mod unroll;
+
+pub use join::{JoinTerms, join_reply, join_terms};
+pub use snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotAssembler, snapshot_chunks};
+pub use unroll::{
+    acknowledgement, decode_header, decode_unroll, encode_unroll, parse_acknowledgement,
+    unroll_message_bytes,
+};
+
+/// A message that does not say what the protocol promises.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A field is missing or has a value outside the protocol.
+    #[error("the message's field {field} is {problem}")]
+    Field {
+        /// Name in the .proto file.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Chunks of a snapshot do not fit together.
+    #[error(
+        "snapshot chunk at offset {offset} does not follow byte {expected} of version {version}"
+    )]
+    ChunkOrder {
+        /// Version the chunk belongs to.
+        version: u64,
+        /// Where the chunk starts.
+        offset: u64,
+        /// Where it should start.
+        expected: u64,
+    },
+    /// The assembled snapshot does not fit the network.
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::SnapshotFault),
+}
+
+fn bad_field(field: &'static str, problem: impl Into<String>) -> WireError {
+    WireError::Field {
+        field,
+        problem: problem.into(),
+    }
+}

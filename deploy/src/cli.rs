@@ -1,0 +1,439 @@
+//! The command line. A flag that stands for a key of the configuration takes its help from that key, so the two
+//! cannot drift apart; its value goes through the same checks as the key's.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command as Clap, builder::PossibleValuesParser, value_parser,
+};
+use springbok_common::config::KEYS;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A learner and its actors on this machine.
+    Train {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// How to report.
+        reports: Reports,
+    },
+    /// The learner alone.
+    Learner {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// How to report.
+        reports: Reports,
+        /// Set if a launcher started this process.
+        supervised: bool,
+        /// The run directory that the launcher made.
+        run_directory: Option<PathBuf>,
+    },
+    /// An actor alone.
+    Actor {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// URL of the learner.
+        learner: String,
+        /// Set if a launcher started this process.
+        supervised: bool,
+        /// Place among the launcher's actors.
+        index: Option<u32>,
+    },
+    /// Plays a trained policy.
+    Eval {
+        /// The run whose policy plays.
+        run_directory: PathBuf,
+        /// Episodes for each way to play.
+        episodes: u32,
+        /// Seed of environments and sampling.
+        seed: u64,
+        /// Whether to print one JSON object and nothing else.
+        json: bool,
+    },
+    /// Lists the environments.
+    Envs {
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Prints the effective configuration.
+    ConfigPrint {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// Whether to print a file that can be loaded again, without the origins.
+        toml: bool,
+    },
+    /// Lists all faults of the configuration.
+    ConfigCheck {
+        /// Where the configuration comes from.
+        layers: Layers,
+    },
+}
+
+/// Where the configuration comes from, besides defaults and environment variables.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    /// The TOML file.
+    pub(crate) file: Option<PathBuf>,
+    /// `--set` in the order given, then the flags that stand for keys, all as `section.key=value`: the last one wins.
+    pub(crate) sets: Vec<String>,
+}
+
+/// How a run is reported.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reports {
+    /// Whether progress goes to stderr.
+    pub(crate) progress: bool,
+    /// Whether the summary is a JSON object instead of words.
+    pub(crate) json: bool,
+}
+
+/// A flag that stands for a key.
+struct Flag {
+    long: &'static str,
+    value_name: &'static str,
+    key: &'static str,
+}
+
+const fn flag(long: &'static str, value_name: &'static str, key: &'static str) -> Flag {
+    Flag {
+        long,
+        value_name,
+        key,
+    }
+}
+
+/// Flags of every verb that reads a configuration.
+const COMMON_FLAGS: [Flag; 1] = [flag("log-format", "text|json", "telemetry.log_format")];
+/// Flags of the verbs that train.
+const TRAINING_FLAGS: [Flag; 8] = [
+    flag("env", "ID", "environment.id"),
+    flag("envs-per-actor", "K", "actor.environments_per_actor"),
+    flag("total-steps", "N", "run.total_steps"),
+    flag("stop-return", "X", "run.stop_return"),
+    flag("seed", "S", "run.seed"),
+    flag("device", "auto|cpu|gpu", "learner.device"),
+    flag("out", "DIR", "run.out"),
+    flag("name", "NAME", "run.name"),
+];
+const LAG_FLAG: Flag = flag("lag-max", "N", "lag.max_versions");
+const ACTORS_FLAG: Flag = flag("actors", "N", "actor.count");
+const LISTEN_FLAG: Flag = flag("listen", "ADDRESS", "learner.listen");
+
+/// Parses a command line, its first word being the program's name.
+///
+/// # Errors
+/// A usage fault; or help or version, which clap treats alike.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let matches = program().try_get_matches_from(arguments)?;
+    // clap has asked for a verb and for all that a verb requires; so this error stands for a fault of this file.
+    command(&matches).ok_or_else(|| {
+        program().error(
+            clap::error::ErrorKind::MissingSubcommand,
+            "incomplete command",
+        )
+    })
+}
+
+fn program() -> Clap {
+    Clap::new("springbok")
+        .about("Distributed actor-learner reinforcement learning, and a laboratory for policy lag")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .after_help(
+            "Exit codes: 0 done or drained; 64 usage or configuration; 69 peer unavailable; \
+             70 internal; 74 files; 130 second interrupt",
+        )
+        .subcommand(
+            training_verb(
+                "train",
+                "Train on this machine: a learner and its actors, each a process of its own",
+            )
+            .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)]),
+        )
+        .subcommand(
+            training_verb("learner", "Run the learner alone; actors connect to it")
+                .arg(arg(&LISTEN_FLAG))
+                .arg(supervised())
+                .arg(
+                    path("run-directory", "DIR")
+                        .hide(true)
+                        .requires("supervised"),
+                ),
+        )
+        .subcommand(actor_verb())
+        .subcommand(eval_verb())
+        .subcommand(
+            Clap::new("envs")
+                .about("List the environments and their spaces")
+                .arg(json("Print JSON")),
+        )
+        .subcommand(config_verb())
+}
+
+fn training_verb(name: &'static str, about: &'static str) -> Clap {
+    configured(Clap::new(name).about(about))
+        .args(TRAINING_FLAGS.iter().map(arg))
+        .arg(arg(&LAG_FLAG))
+        .arg(
+            Arg::new("no-progress")
+                .long("no-progress")
+                .action(ArgAction::SetTrue)
+                .help("Report no progress on stderr"),
+        )
+        .arg(json(
+            "Print the summary as one JSON object on stdout, and nothing else there",
+        ))
+}
+
+fn actor_verb() -> Clap {
+    configured(Clap::new("actor").about("Run an actor alone; it joins a learner"))
+        .arg(
+            Arg::new("learner")
+                .long("learner")
+                .value_name("URL")
+                .required(true)
+                .help("Address of the learner, such as http://127.0.0.1:5005"),
+        )
+        .arg(arg(&flag("env", "ID", "environment.id")).help(
+            "Join only a learner that plays this environment [default: whatever the learner plays]",
+        ))
+        .arg(supervised())
+        .arg(
+            Arg::new("index")
+                .long("index")
+                .value_parser(value_parser!(u32))
+                .hide(true),
+        )
+}
+
+fn eval_verb() -> Clap {
+    Clap::new("eval")
+        .about("Play a run's policy, by its most probable actions and by sampling, and report the returns")
+        .arg(
+            Arg::new("run-directory")
+                .value_name("RUN_DIR")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Directory of the run"),
+        )
+        .arg(
+            Arg::new("episodes")
+                .long("episodes")
+                .value_name("N")
+                .default_value("20")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Episodes for each way to play"),
+        )
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("S")
+                .default_value("1")
+                .value_parser(value_parser!(u64))
+                .help("Seed of the environments and of sampling"),
+        )
+        .arg(json("Print one JSON object on stdout, and nothing else there"))
+}
+
+fn config_verb() -> Clap {
+    let all_flags = |name: &'static str, about: &'static str| {
+        configured(Clap::new(name).about(about))
+            .args(TRAINING_FLAGS.iter().map(arg))
+            .args([arg(&LAG_FLAG), arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
+    };
+    Clap::new("config")
+        .about("Show or check the configuration")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            all_flags(
+                "print",
+                "Print every effective value and where it came from",
+            )
+            .arg(
+                Arg::new("format")
+                    .long("format")
+                    .value_name("FORMAT")
+                    .default_value("origins")
+                    .value_parser(PossibleValuesParser::new(["origins", "toml"]))
+                    .help("toml prints a file that can be loaded again"),
+            ),
+        )
+        .subcommand(all_flags(
+            "check",
+            "List all faults, or say ok and predict the lag",
+        ))
+}
+
+/// Adds the arguments that every verb with a configuration has.
+fn configured(verb: Clap) -> Clap {
+    verb.arg(path("config", "FILE").help("Configuration in TOML"))
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("SECTION.KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("Set any key of the configuration; see `springbok config print`"),
+        )
+        .args(COMMON_FLAGS.iter().map(arg))
+}
+
+/// The argument for a flag, with the documentation of its key.
+fn arg(flag: &Flag) -> Arg {
+    let help = KEYS.iter().find(|key| key.path == flag.key).map_or_else(
+        || format!("[key: {}]", flag.key),
+        |key| {
+            format!(
+                "{} [key: {}] [default: {}]",
+                key.doc.trim_end_matches('.'),
+                key.path,
+                key.default
+            )
+        },
+    );
+    Arg::new(flag.long)
+        .long(flag.long)
+        .value_name(flag.value_name)
+        .allow_negative_numbers(true)
+        .help(help)
+}
+
+fn path(long: &'static str, value_name: &'static str) -> Arg {
+    Arg::new(long)
+        .long(long)
+        .value_name(value_name)
+        .value_parser(value_parser!(PathBuf))
+}
+
+fn json(help: &'static str) -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn supervised() -> Arg {
+    Arg::new("supervised")
+        .long("supervised")
+        .action(ArgAction::SetTrue)
+        .hide(true)
+}
+
+fn command(matches: &ArgMatches) -> Option<Command> {
+    let (verb, matches) = matches.subcommand()?;
+    Some(match verb {
+        "train" => Command::Train {
+            layers: layers(matches),
+            reports: reports(matches),
+        },
+        "learner" => Command::Learner {
+            layers: layers(matches),
+            reports: reports(matches),
+            supervised: matches.get_flag("supervised"),
+            run_directory: matches.get_one("run-directory").cloned(),
+        },
+        "actor" => Command::Actor {
+            layers: layers(matches),
+            learner: matches.get_one("learner").cloned()?,
+            supervised: matches.get_flag("supervised"),
+            index: matches.get_one("index").copied(),
+        },
+        "eval" => Command::Eval {
+            run_directory: matches.get_one("run-directory").cloned()?,
+            episodes: matches.get_one("episodes").copied()?,
+            seed: matches.get_one("seed").copied()?,
+            json: matches.get_flag("json"),
+        },
+        "envs" => Command::Envs {
+            json: matches.get_flag("json"),
+        },
+        "config" => match matches.subcommand()? {
+            ("print", matches) => Command::ConfigPrint {
+                layers: layers(matches),
+                toml: matches.get_one::<String>("format")? == "toml",
+            },
+            (_, matches) => Command::ConfigCheck {
+                layers: layers(matches),
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn reports(matches: &ArgMatches) -> Reports {
+    Reports {
+        progress: !matches.get_flag("no-progress"),
+        json: matches.get_flag("json"),
+    }
+}
+
+fn layers(matches: &ArgMatches) -> Layers {
+    let mut layers = Layers {
+        file: matches.get_one("config").cloned(),
+        ..Layers::default()
+    };
+    let sets = matches.get_many::<String>("set");
+    layers.sets.extend(sets.into_iter().flatten().cloned());
+    let flags =
+        COMMON_FLAGS
+            .iter()
+            .chain(&TRAINING_FLAGS)
+            .chain([&LAG_FLAG, &ACTORS_FLAG, &LISTEN_FLAG]);
+    for flag in flags {
+        // A verb that lacks the flag knows nothing of its name.
+        if let Ok(Some(value)) = matches.try_get_one::<String>(flag.long) {
+            layers.sets.push(format!("{}={value}", flag.key));
+        }
+    }
+    layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn clap_finds_no_fault_in_the_definition() {
+        program().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_names_a_key_that_exists() {
+        let flags = COMMON_FLAGS.iter().chain(&TRAINING_FLAGS).chain([
+            &LAG_FLAG,
+            &ACTORS_FLAG,
+            &LISTEN_FLAG,
+        ]);
+        for flag in flags {
+            assert!(
+                KEYS.iter().any(|key| key.path == flag.key),
+                "--{} stands for the unknown key {}",
+                flag.long,
+                flag.key
+            );
+        }
+    }
+
+    #[test]
+    fn flags_win_over_set() {
+        let Command::Train { layers, reports } =
+            parsed("springbok train --seed 7 --set run.seed=3 --json --no-progress").unwrap()
+        else {
+            panic!("not train");
+        };
+        assert_eq!(layers.sets, ["run.seed=3", "run.seed=7"]);
+        assert!(reports.json && !reports.progress);
+    }
+
+    #[test]
+    fn the_run_directory_belongs_to_the_launcher() {
+        assert!(parsed("springbok learner --run-directory x").is_err());
+        assert!(parsed("springbok learner --supervised --run-directory x").is_ok());
+    }
+}

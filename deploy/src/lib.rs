@@ -1,0 +1,30 @@
+//! How people start Springbok: the command line, the supervisor of local processes, and their reports.
+//!
+//! A crate with an environment of its own depends on this library and gets the whole command line:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use springbok_actor::environment::catch::Catch;
+//!
+//! fn main() -> ExitCode {
+//!     springbok::Launcher::new()
+//!         .environment("MyCatch-v0", "what it is, in a line", Catch::from_options)
+//!         .main()
+//! }
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod cli;
+mod exit;
+mod launcher;
+mod output;
+mod progress;
+mod report;
+mod run_directory;
+mod shutdown;
+mod supervisor;
+mod verbs;
+
+pub use launcher::Launcher;

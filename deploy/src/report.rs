@@ -1,0 +1,109 @@
+//! What came of a run: in words, or as the summary's JSON.
+
+use std::{fmt::Write as _, path::Path};
+
+use springbok_learner::Summary;
+
+use crate::output;
+
+/// Actors that were started again.
+pub(crate) enum Restarts {
+    /// By this launcher.
+    Counted(u64),
+    /// The actors of this run are someone else's.
+    NotOurs,
+}
+
+/// Prints the end of a run to stdout.
+pub(crate) fn print(summary: &Summary, run_directory: &Path, restarts: Restarts, json: bool) {
+    if json {
+        output::json(summary);
+    } else {
+        output::line(in_words(summary, run_directory, &restarts).trim_end());
+    }
+}
+
+fn in_words(summary: &Summary, run_directory: &Path, restarts: &Restarts) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(text, "{}: {}", summary.environment, outcome(summary));
+    let _ = writeln!(
+        text,
+        "{} environment steps, {} trained in {} updates, {:.1} s on {} ({:.0} steps/s)",
+        summary.env_steps,
+        summary.trained_steps,
+        summary.updates,
+        summary.wall_s,
+        summary.device,
+        summary.trained_steps_per_s,
+    );
+    let _ = writeln!(
+        text,
+        "policy lag: mean {:.2}, p95 {:.0}, largest {:.0} versions ({:.2} s old); bottleneck: {}",
+        summary.lag.mean, summary.lag.p95, summary.lag.max, summary.lag.seconds, summary.bottleneck,
+    );
+    let _ = writeln!(text, "{}", ledger(summary));
+    let _ = writeln!(text, "{}", actors(summary, restarts));
+    let _ = writeln!(text, "written to {}:", run_directory.display());
+    for file in [
+        "summary.json",
+        "metrics.jsonl",
+        "policy.safetensors",
+        "config.toml",
+    ] {
+        let path = run_directory.join(file);
+        if path.exists() {
+            let _ = writeln!(text, "  {}", path.display());
+        }
+    }
+    text
+}
+
+fn outcome(summary: &Summary) -> String {
+    if let Some(threshold) = &summary.threshold {
+        return format!(
+            "mean return of {} reached after {} steps and {:.1} s",
+            threshold.mean_return, threshold.env_steps, threshold.wall_s
+        );
+    }
+    match (summary.return_mean_100, summary.return_best_100) {
+        (Some(last), Some(best)) => format!(
+            "mean return {last:.1} over the last 100 of {} episodes (best {best:.1})",
+            summary.episodes
+        ),
+        (Some(last), None) => format!("mean return {last:.1} over {} episodes", summary.episodes),
+        (None, _) => "no episode has ended".to_owned(),
+    }
+}
+
+fn ledger(summary: &Summary) -> String {
+    let ledger = &summary.ledger;
+    if let Err(violation) = ledger.check() {
+        return format!("ledger: DOES NOT CLOSE: {violation}");
+    }
+    let mut text = format!(
+        "ledger: closes; of {} unrolls {} were trained",
+        ledger.produced, ledger.trained
+    );
+    let others = [
+        (ledger.rejected, "rejected"),
+        (ledger.expired, "expired"),
+        (ledger.evicted, "evicted"),
+        (ledger.discarded, "discarded at the end"),
+        (ledger.queued, "still queued"),
+        (ledger.lost, "lost"),
+    ];
+    for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(text, ", {count} {what}");
+    }
+    text
+}
+
+fn actors(summary: &Summary, restarts: &Restarts) -> String {
+    let actors = &summary.actors;
+    let mut text = format!("actors: {} joined, {} lost", actors.joined, actors.lost);
+    if let Restarts::Counted(restarts) = restarts {
+        let _ = write!(text, ", {restarts} restarted");
+    }
+    text
+}

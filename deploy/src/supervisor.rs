@@ -1,0 +1,369 @@
+//! The processes of one local run: a learner, N actors, and the promise that none of them outlives the launcher.
+//!
+//! Each child runs in a process group of its own, so that Ctrl-C in a terminal reaches only the launcher, and each
+//! holds a pipe from it as stdin. Closing that pipe asks for a drain; the kernel closes it too if the launcher dies.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use springbok_learner::{LearnerEvent, Summary};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::ChildStdout,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+
+use crate::{
+    exit::{Exit, Failure},
+    progress::Progress,
+    run_directory::RunDirectory,
+    shutdown::{GRACE, Interrupts},
+};
+
+mod child;
+mod restart;
+
+use child::{Ended, Program};
+use restart::RestartPolicy;
+
+/// The longest that the learner may take until it listens: it may have to look for a GPU first.
+const START_MAX: Duration = Duration::from_secs(60);
+/// The longest to wait for processes that were killed.
+const REAP_MAX: Duration = Duration::from_secs(2);
+
+/// How far the end of the run has come; later phases compare greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Training goes on; actors that die are replaced.
+    Running,
+    /// The learner was asked to drain, and tells the actors.
+    Draining,
+    /// The learner has ended; the actors are asked to leave.
+    Stopping,
+    /// Time is up.
+    Killing,
+}
+
+/// What a run on this machine came to.
+pub(crate) struct LocalRun {
+    /// The learner's account.
+    pub(crate) summary: Summary,
+    /// Actors that were started again.
+    pub(crate) restarts: u64,
+}
+
+/// Runs a learner and `actors` actors until the learner has finished, or an interrupt or a fault ends the run.
+///
+/// # Errors
+/// The learner's exit code and last log line if it fails; exit 70 if an actor dies again and again; exit 130 at a
+/// second interrupt.
+pub(crate) async fn run(
+    directory: Arc<RunDirectory>,
+    actors: usize,
+    progress: Arc<Progress>,
+) -> Result<LocalRun, Failure> {
+    let mut supervision = Supervision::start(directory, actors, progress)?;
+    while !supervision.over() {
+        let happening = supervision.next().await;
+        supervision.handle(happening);
+    }
+    supervision.outcome()
+}
+
+/// All that can happen to a run, seen from the launcher.
+enum Happening {
+    Event(Option<LearnerEvent>),
+    LearnerEnded(Result<Ended, Failure>),
+    ActorEnded(Result<(), Failure>),
+    Interrupt,
+    Deadline,
+}
+
+/// The state of a run.
+struct Supervision {
+    program: Arc<Program>,
+    progress: Arc<Progress>,
+    actor_count: usize,
+    restarts: Arc<AtomicU64>,
+    phase: watch::Sender<Phase>,
+    interrupts: Interrupts,
+    /// `None` once the learner's stdout has ended.
+    events: Option<mpsc::Receiver<LearnerEvent>>,
+    learner: Option<JoinHandle<Result<Ended, Failure>>>,
+    actors: JoinSet<Result<(), Failure>>,
+    /// When patience with the present phase ends.
+    deadline: Option<Instant>,
+    learner_ended: Option<Ended>,
+    summary: Option<Summary>,
+    /// The first fault; later ones are its consequences.
+    failure: Option<Failure>,
+    reaped: bool,
+}
+
+impl Supervision {
+    fn start(
+        directory: Arc<RunDirectory>,
+        actor_count: usize,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Failure> {
+        let interrupts = Interrupts::listen()?;
+        let program = Arc::new(Program::new(directory)?);
+        let (phase, watched) = watch::channel(Phase::Running);
+        let mut child = program.learner()?;
+        let events = child.stdout().map(read_events);
+        let learner =
+            tokio::spawn(async move { child.ended(&mut watched.clone(), Phase::Draining).await });
+        Ok(Self {
+            program,
+            progress,
+            actor_count,
+            restarts: Arc::new(AtomicU64::new(0)),
+            phase,
+            interrupts,
+            events,
+            learner: Some(learner),
+            actors: JoinSet::new(),
+            deadline: Some(Instant::now() + START_MAX),
+            learner_ended: None,
+            summary: None,
+            failure: None,
+            reaped: false,
+        })
+    }
+
+    /// Whether every process has ended and all that the learner said was read.
+    fn over(&self) -> bool {
+        let ended = self.learner.is_none() && self.actors.is_empty() && self.events.is_none();
+        ended || self.reaped
+    }
+
+    async fn next(&mut self) -> Happening {
+        let deadline = self.deadline;
+        tokio::select! {
+            event = receive(&mut self.events) => Happening::Event(event),
+            ended = join(&mut self.learner) => Happening::LearnerEnded(ended),
+            Some(ended) = self.actors.join_next() => {
+                Happening::ActorEnded(ended.unwrap_or_else(|error| Err(Failure::internal(error))))
+            }
+            () = self.interrupts.next() => Happening::Interrupt,
+            () = sleep_until(deadline) => Happening::Deadline,
+        }
+    }
+
+    fn handle(&mut self, happening: Happening) {
+        match happening {
+            Happening::Event(None) => self.events = None,
+            Happening::Event(Some(event)) => self.on_event(event),
+            Happening::LearnerEnded(ended) => {
+                self.learner = None;
+                match ended {
+                    Ok(ended) => self.learner_ended = Some(ended),
+                    Err(failure) => self.fail(failure),
+                }
+                self.advance(Phase::Stopping);
+            }
+            Happening::ActorEnded(ended) => {
+                if let Err(failure) = ended {
+                    self.fail(failure);
+                    self.advance(Phase::Draining);
+                } else if self.actors.is_empty() {
+                    // The last actor left: the learner is finishing already, or nobody is left to learn from.
+                    self.advance(Phase::Draining);
+                }
+            }
+            Happening::Interrupt if *self.phase.borrow() == Phase::Running => {
+                self.progress
+                    .note("interrupted: draining (once more to stop at once)");
+                self.advance(Phase::Draining);
+            }
+            Happening::Interrupt => {
+                self.failure = Some(Failure::new(
+                    Exit::Interrupted,
+                    "interrupted twice: stopped without draining",
+                ));
+                self.advance(Phase::Killing);
+            }
+            Happening::Deadline => self.on_deadline(),
+        }
+    }
+
+    fn on_event(&mut self, event: LearnerEvent) {
+        self.progress.event(&event);
+        match event {
+            LearnerEvent::Listening { address, .. } => {
+                if *self.phase.borrow() == Phase::Running {
+                    self.deadline = None;
+                    self.start_actors(&format!("http://{address}"));
+                }
+            }
+            LearnerEvent::Finished { summary } => self.summary = Some(*summary),
+            LearnerEvent::Progress(_) => {}
+        }
+    }
+
+    fn start_actors(&mut self, learner: &str) {
+        for index in 0..self.actor_count {
+            self.actors.spawn(keep_actor(
+                ActorPlace {
+                    program: Arc::clone(&self.program),
+                    progress: Arc::clone(&self.progress),
+                    restarts: Arc::clone(&self.restarts),
+                    learner: learner.to_owned(),
+                    index,
+                },
+                self.phase.subscribe(),
+            ));
+        }
+    }
+
+    fn on_deadline(&mut self) {
+        let phase = *self.phase.borrow();
+        if phase == Phase::Killing {
+            self.reaped = true;
+            return;
+        }
+        self.fail(Failure::internal(match phase {
+            Phase::Running => format!(
+                "the learner did not listen within {} s",
+                START_MAX.as_secs()
+            ),
+            _ => format!("draining took longer than {} s: killed", GRACE.as_secs()),
+        }));
+        self.advance(Phase::Killing);
+    }
+
+    /// Goes on to `phase`, never back, and gives it its time.
+    fn advance(&mut self, phase: Phase) {
+        let now = *self.phase.borrow();
+        if phase <= now {
+            return;
+        }
+        self.program.log.line(&format!("{now:?} -> {phase:?}"));
+        let patience = if phase == Phase::Killing {
+            REAP_MAX
+        } else {
+            GRACE
+        };
+        let proposed = Instant::now() + patience;
+        // Draining and stopping share one grace period: an interrupt is over in GRACE, whatever it meets.
+        self.deadline = match (phase, now, self.deadline) {
+            (Phase::Stopping, Phase::Draining, Some(earlier)) => Some(earlier),
+            _ => Some(proposed),
+        };
+        self.phase.send_replace(phase);
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.program.log.line(&failure.text);
+        self.failure.get_or_insert(failure);
+    }
+
+    fn outcome(self) -> Result<LocalRun, Failure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        match self.learner_ended {
+            Some(ended) if !ended.status.success() => Err(ended.failure("the learner")),
+            _ => match self.summary {
+                Some(summary) => Ok(LocalRun {
+                    summary,
+                    restarts: self.restarts.load(Ordering::Relaxed),
+                }),
+                None => Err(Failure::internal("the learner ended without a summary")),
+            },
+        }
+    }
+}
+
+/// The next event; waits for ever once stdout has ended.
+async fn receive(events: &mut Option<mpsc::Receiver<LearnerEvent>>) -> Option<LearnerEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of the learner; waits for ever once it was seen.
+async fn join(learner: &mut Option<JoinHandle<Result<Ended, Failure>>>) -> Result<Ended, Failure> {
+    match learner {
+        Some(task) => task
+            .await
+            .unwrap_or_else(|error| Err(Failure::internal(error))),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads events, one JSON object a line, until stdout ends. Lines that are no event are left out: a library may
+/// have printed them.
+fn read_events(stdout: ChildStdout) -> mpsc::Receiver<LearnerEvent> {
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Ok(event) = serde_json::from_str(&line)
+                && sender.send(event).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// One of the N places for actors: whoever dies in it is replaced.
+struct ActorPlace {
+    program: Arc<Program>,
+    progress: Arc<Progress>,
+    restarts: Arc<AtomicU64>,
+    learner: String,
+    index: usize,
+}
+
+/// Keeps an actor in its place until the run ends.
+async fn keep_actor(place: ActorPlace, mut phase: watch::Receiver<Phase>) -> Result<(), Failure> {
+    let name = format!("actor {}", place.index);
+    let mut restarts = RestartPolicy::default();
+    loop {
+        let mut child = place.program.actor(place.index, &place.learner)?;
+        let ended = child.ended(&mut phase, Phase::Stopping).await?;
+        if ended.status.success() || *phase.borrow() > Phase::Running {
+            return Ok(());
+        }
+        // A configuration fault does not go away by trying again.
+        if ended.status.code() == Some(i32::from(Exit::Usage.code())) {
+            return Err(ended.failure(&name));
+        }
+        let Some(delay) = restarts.died(std::time::Instant::now()) else {
+            return Err(Failure::internal(format!(
+                "{name} died {} times within {} s, last {}",
+                restart::DEATHS_MAX,
+                restart::WINDOW.as_secs(),
+                ended.reason()
+            )));
+        };
+        let seconds = delay.as_secs_f64();
+        place.progress.note(&format!(
+            "{name} ended unexpectedly ({}); starting it again in {seconds:.1} s",
+            ended.reason()
+        ));
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = phase.wait_for(|phase| *phase > Phase::Running) => return Ok(()),
+        }
+        place.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,50 @@
+//! `springbok actor`: an actor alone, which joins a learner anywhere; or a launcher's child.
+
+use std::{sync::Arc, time::Duration};
+
+use springbok_actor::{ActorOptions, environment::Registry};
+use springbok_common::telemetry;
+use tokio_util::sync::CancellationToken;
+
+use super::{config, runtime};
+use crate::{cli::Layers, exit::Failure, shutdown};
+
+/// Acts until the learner has enough, or an interrupt (or the end of a supervised process's stdin) comes.
+pub(super) fn run(
+    layers: &Layers,
+    learner: String,
+    supervised: bool,
+    index: Option<u32>,
+    registry: Arc<Registry>,
+) -> Result<(), Failure> {
+    let config = config::load(layers)?.config;
+    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    // The learner says what is played; an environment is only insisted on if this command line names one.
+    let environment_id = layers
+        .sets
+        .iter()
+        .any(|set| set.starts_with("environment.id="))
+        .then(|| config.environment.id.clone());
+    let options = ActorOptions {
+        learner,
+        index,
+        environment_id,
+        registry,
+        learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
+    };
+    let runtime = runtime()?;
+    if supervised {
+        runtime.block_on(act(options, shutdown::token_of_stdin()))
+    } else {
+        runtime.block_on(shutdown::until_interrupted(async move |shutdown| {
+            act(options, shutdown).await
+        }))
+    }
+}
+
+async fn act(options: ActorOptions, shutdown: CancellationToken) -> Result<(), Failure> {
+    springbok_actor::run(options, shutdown)
+        .await
+        .map(|_report| ())
+        .map_err(|error| Failure::caused(error.exit_code(), &error))
+}

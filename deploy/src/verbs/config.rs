@@ -1,0 +1,78 @@
+//! `springbok config print` and `check`; and how every other verb gets its configuration.
+
+use springbok_actor::environment::Registry;
+use springbok_common::{
+    config::{Config, Loaded},
+    spec::EnvironmentSpec,
+};
+
+use crate::{cli::Layers, exit::Failure, output};
+
+/// The configuration that defaults, file, environment variables and command line make together.
+///
+/// # Errors
+/// Exit 64 with all faults at once.
+pub(super) fn load(layers: &Layers) -> Result<Loaded, Failure> {
+    // A name or value that is no text cannot set anything.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(layers.file.as_deref(), variables, &layers.sets).map_err(Failure::usage)
+}
+
+/// The same, checked against the environment that it names, with what that environment shows and takes.
+///
+/// # Errors
+/// Exit 64 with all faults at once.
+pub(super) fn playable(
+    layers: &Layers,
+    registry: &Registry,
+) -> Result<(Config, EnvironmentSpec), Failure> {
+    let config = load(layers)?.config;
+    let environment = spec(&config, registry)?;
+    Ok((config, environment))
+}
+
+fn spec(config: &Config, registry: &Registry) -> Result<EnvironmentSpec, Failure> {
+    let environment = registry
+        .make(&config.environment.id, &config.environment.options)
+        .map_err(Failure::usage)?
+        .spec()
+        .clone();
+    config.check_against(&environment).map_err(Failure::usage)?;
+    Ok(environment)
+}
+
+/// Prints every effective value and where it came from; or, as TOML, a file that can be loaded again.
+pub(super) fn print(layers: &Layers, toml: bool) -> Result<(), Failure> {
+    let loaded = load(layers)?;
+    if toml {
+        output::line(loaded.config.to_toml().trim_end());
+        return Ok(());
+    }
+    let width = |column: fn(&(String, String, String)) -> &String| {
+        let lengths = loaded.provenance.iter().map(column).map(String::len);
+        lengths.max().unwrap_or_default()
+    };
+    let (path_width, value_width) = (width(|row| &row.0), width(|row| &row.1));
+    for (path, value, source) in &loaded.provenance {
+        output::line(&format!(
+            "{path:path_width$}  {value:value_width$}  {source}"
+        ));
+    }
+    Ok(())
+}
+
+/// Lists all faults, or says that there are none, what is probably not meant, and how old experience will be.
+pub(super) fn check(layers: &Layers, registry: &Registry) -> Result<(), Failure> {
+    let loaded = load(layers)?;
+    spec(&loaded.config, registry)?;
+    output::line("ok");
+    for advice in &loaded.advice {
+        output::line(&format!("advice: {advice}"));
+    }
+    output::line(&format!(
+        "predicted lag: at most {} versions",
+        loaded.config.predicted_lag_max_versions()
+    ));
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! `springbok eval`: plays a run's policy, by its most probable actions and by sampling.
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+use springbok_actor::{
+    environment::Registry,
+    inference::{Inference, mix_seed},
+    vector::SyncVector,
+};
+use springbok_common::{
+    config::Config,
+    policy::read_safetensors,
+    spec::{EnvironmentSpec, NetworkSpec},
+    step::StepOutcome,
+};
+
+use crate::{exit::Failure, output};
+
+/// Episodes played side by side.
+const ENVIRONMENTS_MAX: u32 = 32;
+
+/// What `policy.json` says; its other fields are for people.
+#[derive(Deserialize)]
+struct SavedPolicy {
+    network: NetworkSpec,
+}
+
+/// Returns of some episodes.
+#[derive(Debug, Serialize)]
+struct Returns {
+    mean: f64,
+    min: f64,
+    max: f64,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Report {
+    environment: String,
+    episodes: u32,
+    seed: u64,
+    greedy: Returns,
+    sampled: Returns,
+}
+
+/// How actions are chosen.
+#[derive(Clone, Copy)]
+enum Play {
+    /// The most probable one.
+    Greedy,
+    /// As while training.
+    Sampled,
+}
+
+/// Plays `episodes` episodes each way and prints their returns.
+pub(super) fn run(
+    run_directory: &Path,
+    episodes: u32,
+    seed: u64,
+    json: bool,
+    registry: &Registry,
+) -> Result<(), Failure> {
+    let stage = Stage::load(run_directory, registry)?;
+    let report = Report {
+        environment: stage.config.environment.id.clone(),
+        episodes,
+        seed,
+        greedy: returns(&stage.play(episodes, seed, Play::Greedy)?),
+        sampled: returns(&stage.play(episodes, seed, Play::Sampled)?),
+    };
+    if json {
+        output::json(&report);
+        return Ok(());
+    }
+    output::line(&format!(
+        "{}, {episodes} episodes each way, seed {seed}",
+        report.environment
+    ));
+    for (way, returns) in [("greedy", &report.greedy), ("sampled", &report.sampled)] {
+        output::line(&format!(
+            "{way:8} mean return {:.2}, lowest {:.2}, highest {:.2}",
+            returns.mean, returns.min, returns.max
+        ));
+    }
+    Ok(())
+}
+
+/// A policy and what it plays.
+struct Stage<'a> {
+    config: Config,
+    network: NetworkSpec,
+    parameters: Vec<u8>,
+    registry: &'a Registry,
+}
+
+impl<'a> Stage<'a> {
+    /// Reads a run directory.
+    ///
+    /// # Errors
+    /// Exit 74 with the file that is missing or damaged.
+    fn load(run_directory: &Path, registry: &'a Registry) -> Result<Self, Failure> {
+        let damaged = |file: &str, cause: &dyn std::fmt::Display| {
+            let path = run_directory.join(file);
+            Failure::files(format!("{} cannot be used: {cause}", path.display()))
+        };
+        let read = |file: &str| {
+            fs::read(run_directory.join(file)).map_err(|error| {
+                let path = run_directory.join(file);
+                Failure::files(format!("cannot read {}: {error}", path.display()))
+            })
+        };
+        let saved: SavedPolicy = serde_json::from_slice(&read("policy.json")?)
+            .map_err(|error| damaged("policy.json", &error))?;
+        let parameters = read_safetensors(&read("policy.safetensors")?, &saved.network)
+            .map_err(|error| damaged("policy.safetensors", &error))?;
+        // The environment's options are only here: `policy.json` names the spaces that they made.
+        read("config.toml")?;
+        let file = run_directory.join("config.toml");
+        let config = Config::load(Some(&file), std::iter::empty(), &[])
+            .map_err(|error| damaged("config.toml", &error))?
+            .config;
+        Ok(Self {
+            config,
+            network: saved.network,
+            parameters: parameters.to_vec(),
+            registry,
+        })
+    }
+
+    /// The returns of `episodes` episodes. Of each environment only the first episode counts: taking whichever
+    /// end first would favour short ones.
+    fn play(&self, episodes: u32, seed: u64, way: Play) -> Result<Vec<f64>, Failure> {
+        let mut all = Vec::new();
+        let mut left = episodes;
+        let mut round = 0;
+        while left > 0 {
+            let environments = left.min(ENVIRONMENTS_MAX);
+            all.extend(self.round(environments as usize, mix_seed(seed, round), way)?);
+            left -= environments;
+            round += 1;
+        }
+        Ok(all)
+    }
+
+    fn round(&self, environments: usize, seed: u64, way: Play) -> Result<Vec<f64>, Failure> {
+        let environment = &self.config.environment;
+        let mut vector = SyncVector::new(
+            self.registry,
+            &environment.id,
+            &environment.options,
+            environments,
+            seed,
+        )
+        .map_err(Failure::usage)?;
+        self.check_fit(vector.spec())?;
+        let mut inference = Inference::new(&self.network, environments, seed);
+        inference
+            .load(&self.parameters)
+            .map_err(|error| Failure::files(format!("the policy cannot be loaded: {error}")))?;
+
+        let mut actions = vec![0; environments];
+        let mut log_probs = vec![0.0; environments];
+        let mut rewards = vec![0.0; environments];
+        let mut outcomes = vec![StepOutcome::Continued; environments];
+        let mut returns: Vec<Option<f64>> = vec![None; environments];
+        let mut ended = Vec::new();
+        while returns.iter().any(Option::is_none) {
+            let chosen = match way {
+                Play::Greedy => inference.act_greedily(vector.observations(), &mut actions),
+                Play::Sampled => inference.act(vector.observations(), &mut actions, &mut log_probs),
+            };
+            chosen.map_err(|error| Failure::files(format!("the policy is unusable: {error}")))?;
+            ended.clear();
+            vector.step(
+                &actions,
+                &mut rewards,
+                &mut outcomes,
+                &mut |_, _| {},
+                &mut ended,
+            );
+            // Episodes come in the order of the environments that ended one.
+            let ends = (0..environments).filter(|&k| outcomes[k].is_end());
+            for (k, episode) in ends.zip(&ended) {
+                returns[k].get_or_insert(episode.episode_return);
+            }
+        }
+        Ok(returns.into_iter().flatten().collect())
+    }
+
+    fn check_fit(&self, environment: &EnvironmentSpec) -> Result<(), Failure> {
+        let fits = environment.observation.len() == self.network.observation_len
+            && environment.action.logits() == self.network.logits;
+        if fits {
+            Ok(())
+        } else {
+            Err(Failure::files(format!(
+                "the policy takes {} numbers and chooses among {} actions, but {} shows {} and has {}",
+                self.network.observation_len,
+                self.network.logits,
+                environment.id,
+                environment.observation,
+                environment.action
+            )))
+        }
+    }
+}
+
+fn returns(all: &[f64]) -> Returns {
+    Returns {
+        mean: all.iter().sum::<f64>() / all.len() as f64,
+        min: all.iter().copied().fold(f64::INFINITY, f64::min),
+        max: all.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    }
+}

@@ -1,0 +1,118 @@
+//! `springbok learner`: the learner alone, for actors on any machine; or a launcher's child.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use springbok_actor::environment::Registry;
+use springbok_common::{config::Config, spec::EnvironmentSpec, telemetry};
+use springbok_learner::{LearnerEvent, LearnerOptions, Summary};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{config, runtime};
+use crate::{
+    cli::{Layers, Reports},
+    exit::{Exit, Failure},
+    output,
+    progress::Progress,
+    report::{self, Restarts},
+    run_directory::{Plan, RunDirectory},
+    shutdown,
+};
+
+type OnEvent = Arc<dyn Fn(LearnerEvent) + Send + Sync>;
+
+/// A launcher's learner: events go to stdout, one JSON object a line, and the end of stdin asks for a drain.
+pub(super) fn run_supervised(
+    layers: &Layers,
+    run_directory: PathBuf,
+    registry: &Registry,
+) -> Result<(), Failure> {
+    let (config, environment) = config::playable(layers, registry)?;
+    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let shutdown = shutdown::token_of_stdin();
+    runtime()?.block_on(async {
+        let listener = bind(config.learner.listen).await?;
+        let on_event: OnEvent = Arc::new(|event| {
+            // Numbers, strings and lists always have a JSON form.
+            if let Ok(text) = serde_json::to_string(&event) {
+                output::line(&text);
+            }
+        });
+        learn(
+            config,
+            environment,
+            run_directory,
+            listener,
+            on_event,
+            shutdown,
+        )
+        .await
+    })?;
+    Ok(())
+}
+
+/// A learner that a person started: the same progress and summary as `train`; an interrupt asks for a drain.
+pub(super) fn run(layers: &Layers, reports: Reports, registry: &Registry) -> Result<(), Failure> {
+    let (config, environment) = config::playable(layers, registry)?;
+    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    runtime()?.block_on(shutdown::until_interrupted(async move |shutdown| {
+        let listener = bind(config.learner.listen).await?;
+        let directory = RunDirectory::create(&Plan {
+            out: &config.run.out,
+            name: config.run.name.as_deref(),
+            environment_id: &config.environment.id,
+            seed: config.run.seed,
+            config_toml: &config.to_toml(),
+        })?;
+        let progress = Progress::new(reports.progress, config.run.total_steps);
+        progress.note(&format!("run directory: {}", directory.path.display()));
+        let on_event: OnEvent = Arc::new(move |event| progress.event(&event));
+        let path = directory.path.clone();
+        let summary = learn(config, environment, path, listener, on_event, shutdown).await?;
+        report::print(&summary, &directory.path, Restarts::NotOurs, reports.json);
+        Ok(())
+    }))
+}
+
+async fn learn(
+    config: Config,
+    environment: EnvironmentSpec,
+    run_directory: PathBuf,
+    listener: TcpListener,
+    on_event: OnEvent,
+    shutdown: CancellationToken,
+) -> Result<Summary, Failure> {
+    let options = LearnerOptions {
+        config,
+        environment,
+        run_directory,
+        listener,
+    };
+    springbok_learner::run(options, on_event, shutdown)
+        .await
+        .map_err(|error| Failure::caused(error.exit_code(), &error))
+}
+
+/// Takes the address before anything else is begun.
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let (exit, way_out) = match error.kind() {
+            io::ErrorKind::AddrInUse => (
+                Exit::Usage,
+                "; choose another port with --listen, or port 0 for any free one",
+            ),
+            io::ErrorKind::AddrNotAvailable => (
+                Exit::Usage,
+                "; choose an address of this machine with --listen",
+            ),
+            io::ErrorKind::PermissionDenied => {
+                (Exit::Usage, "; choose a port above 1023 with --listen")
+            }
+            _ => (Exit::Internal, ""),
+        };
+        Failure::new(
+            exit,
+            format!("cannot listen on {address}: {error}{way_out}"),
+        )
+    })
+}

@@ -1,0 +1,57 @@
+//! The verbs of the command line.
+
+use std::sync::Arc;
+
+use springbok_actor::environment::Registry;
+
+use crate::{cli::Command, exit::Failure};
+
+mod actor;
+mod config;
+mod envs;
+mod eval;
+mod learner;
+mod train;
+
+/// Does what `command` asks, with the environments of `registry`.
+///
+/// # Errors
+/// With the exit code and the sentence that the process should end with.
+pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failure> {
+    match command {
+        Command::Train { layers, reports } => train::run(&layers, reports, &registry),
+        Command::Learner {
+            layers,
+            reports,
+            supervised,
+            run_directory,
+        } => match run_directory {
+            Some(directory) if supervised => learner::run_supervised(&layers, directory, &registry),
+            _ => learner::run(&layers, reports, &registry),
+        },
+        Command::Actor {
+            layers,
+            learner,
+            supervised,
+            index,
+        } => actor::run(&layers, learner, supervised, index, registry),
+        Command::Eval {
+            run_directory,
+            episodes,
+            seed,
+            json,
+        } => eval::run(&run_directory, episodes, seed, json, &registry),
+        Command::Envs { json } => envs::run(json, &registry),
+        Command::ConfigPrint { layers, toml } => config::print(&layers, toml),
+        Command::ConfigCheck { layers } => config::check(&layers, &registry),
+    }
+}
+
+/// The asynchronous runtime of a process that mostly computes: two threads for the sockets are plenty.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("cannot start threads: {error}")))
+}

@@ -1,0 +1,293 @@
+//! Health of a batch: how far the data is from the policy that learns from it, and how good the critic is.
+//!
+//! Three families of ratios, never to be mixed: `b = pi / mu` (current over behaviour: the whole distance),
+//! `p = pi_prox / mu` (staleness when the batch arrived), `u = pi / pi_prox` (what this update did itself).
+//! The inputs may be f32, every sum runs in f64.
+
+use std::collections::BTreeMap;
+
+use super::normalise::moments;
+use super::real::Real;
+
+/// The levels of [`Health::ratio_quantiles`].
+pub const QUANTILE_LEVELS: [f64; 5] = [0.01, 0.05, 0.5, 0.95, 0.99];
+
+/// One batch, every list `[T, B]` time-major except where noted. Log-probabilities are those of the taken actions.
+#[derive(Debug, Clone, Copy)]
+pub struct Samples<'a, F> {
+    /// log mu: what the actor stored when it sampled.
+    pub behaviour: &'a [F],
+    /// log pi_prox: the learner's parameters when the batch arrived.
+    pub proximal: &'a [F],
+    /// log pi: the learner's parameters now.
+    pub current: &'a [F],
+    /// Advantages; only their sign is used.
+    pub advantages: &'a [F],
+    /// V(x_t) when the batch arrived.
+    pub values: &'a [F],
+    /// The critic's targets v_t.
+    pub targets: &'a [F],
+    /// Policy lag in versions: `[T, B]`, or `[B]` when each column was sampled with one version.
+    pub lags: &'a [u64],
+    /// Which steps count; `None` for all.
+    pub mask: Option<&'a [bool]>,
+}
+
+/// Metrics of one batch. Shares and effective sample sizes lie in `[0, 1]`, divergences are in nats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// Effective sample size of b.
+    pub ess_behaviour: f64,
+    /// Effective sample size of p. Below 0.5 the batch is mostly wasted.
+    pub ess_prox_over_behaviour: f64,
+    /// Effective sample size of u.
+    pub ess_theta_over_prox: f64,
+    /// Share of steps with u outside the clip range.
+    pub clip_fraction: f64,
+    /// Share of steps whose gradient the clip of u removes: outside the range on the side of the advantage's sign.
+    pub clip_fraction_binding: f64,
+    /// `clip_fraction` of b.
+    pub clip_fraction_behaviour: f64,
+    /// `clip_fraction_binding` of b.
+    pub clip_fraction_binding_behaviour: f64,
+    /// Estimates of KL(pi_prox || pi).
+    pub kl: KlEstimates,
+    /// Estimates of KL(mu || pi).
+    pub kl_behaviour: KlEstimates,
+    /// Quantiles of b at [`QUANTILE_LEVELS`].
+    pub ratio_quantiles: [f64; 5],
+    /// Largest b.
+    pub ratio_max: f64,
+    /// Share of steps with p above rho_bar, where V-trace cuts the ratio.
+    pub rho_truncated_fraction: f64,
+    /// Mean of p. Its expectation is exactly 1 at every lag: the data says nothing about pi_prox.
+    pub prox_ratio_mean: f64,
+    /// Standard error of `prox_ratio_mean`. More than 4 of them away from 1 means that the stored log mu is not
+    /// that of the policy that sampled.
+    pub prox_ratio_mean_error: f64,
+    /// Largest |log p| among steps of lag 0, where actor and learner should agree; `None` when there is none.
+    pub max_abs_log_ratio_lag0: Option<f64>,
+    /// Mean policy lag, in versions.
+    pub lag_mean: f64,
+    /// Largest policy lag, in versions.
+    pub lag_max: u64,
+    /// 1 - Var(v - V) / Var(v); `None` when the targets are all equal.
+    pub explained_variance: Option<f64>,
+    /// One row per lag that occurs, in ascending order.
+    pub per_lag: Vec<LagRow>,
+}
+
+/// What the data of one policy lag is still worth (all of b).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LagRow {
+    /// Policy lag, in versions.
+    pub lag: u64,
+    /// Steps with this lag.
+    pub count: usize,
+    /// Effective sample size.
+    pub ess: f64,
+    /// Share of ratios outside the clip range.
+    pub clip_fraction: f64,
+    /// KL(mu || pi), estimator k3.
+    pub k3: f64,
+}
+
+/// Estimates of KL(old || new) from samples of old, with l = log new - log old (Schulman 2020, "Approximating KL
+/// divergence").
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KlEstimates {
+    /// mean(-l): unbiased, may be negative.
+    pub k1: f64,
+    /// mean(l^2 / 2): biased, never negative.
+    pub k2: f64,
+    /// mean(e^l - 1 - l): unbiased, never negative; its variance explodes for policies far apart.
+    pub k3: f64,
+}
+
+/// All metrics of a batch; `None` when no step is valid. `rho_bar` is V-trace's cap, `None` for no cap.
+///
+/// # Panics
+/// When the lists differ in length.
+#[must_use]
+pub fn health<F: Real>(
+    samples: &Samples<'_, F>,
+    clip_epsilon: f64,
+    rho_bar: Option<f64>,
+) -> Option<Health> {
+    let steps = samples.valid_steps();
+    if steps.is_empty() {
+        return None;
+    }
+    let b = log_ratios(samples.current, samples.behaviour, &steps);
+    let p = log_ratios(samples.proximal, samples.behaviour, &steps);
+    let u = log_ratios(samples.current, samples.proximal, &steps);
+    let advantages = pick(samples.advantages, &steps);
+    let lags: Vec<u64> = steps.iter().map(|i| samples.lag(*i)).collect();
+    let arrival: Vec<f64> = p.iter().map(|l| l.exp()).collect();
+    let arrival = moments(&arrival, None);
+    let mut ratios: Vec<f64> = b.iter().map(|l| l.exp()).collect();
+    ratios.sort_by(f64::total_cmp);
+    Some(Health {
+        ess_behaviour: effective_sample_size(&b),
+        ess_prox_over_behaviour: effective_sample_size(&p),
+        ess_theta_over_prox: effective_sample_size(&u),
+        clip_fraction: clip_fraction(&u, clip_epsilon),
+        clip_fraction_binding: clip_fraction_binding(&u, &advantages, clip_epsilon),
+        clip_fraction_behaviour: clip_fraction(&b, clip_epsilon),
+        clip_fraction_binding_behaviour: clip_fraction_binding(&b, &advantages, clip_epsilon),
+        kl: kl_estimates(&u),
+        kl_behaviour: kl_estimates(&b),
+        ratio_quantiles: QUANTILE_LEVELS.map(|level| quantile(&ratios, level)),
+        ratio_max: quantile(&ratios, 1.0),
+        rho_truncated_fraction: rho_bar.map_or(0.0, |cap| share(p.iter(), |l| l.exp() > cap)),
+        prox_ratio_mean: arrival.mean,
+        prox_ratio_mean_error: arrival.std / (steps.len() as f64).sqrt(),
+        max_abs_log_ratio_lag0: largest_at_lag_zero(&p, &lags),
+        lag_mean: mean(lags.iter().map(|lag| *lag as f64)),
+        lag_max: lags.iter().copied().max().unwrap_or(0),
+        explained_variance: explained_variance(
+            &pick(samples.values, &steps),
+            &pick(samples.targets, &steps),
+        ),
+        per_lag: per_lag(&b, &lags, clip_epsilon),
+    })
+}
+
+impl<F: Real> Samples<'_, F> {
+    /// Flat indices of the steps that count.
+    fn valid_steps(&self) -> Vec<usize> {
+        let steps = self.behaviour.len();
+        for other in [
+            self.proximal,
+            self.current,
+            self.advantages,
+            self.values,
+            self.targets,
+        ] {
+            assert_eq!(other.len(), steps, "every list is [T, B]");
+        }
+        assert!(
+            steps == 0 || (!self.lags.is_empty() && steps.is_multiple_of(self.lags.len())),
+            "lags are [T, B] or [B]"
+        );
+        if let Some(mask) = self.mask {
+            assert_eq!(mask.len(), steps, "the mask is [T, B]");
+        }
+        (0..steps)
+            .filter(|i| self.mask.is_none_or(|mask| mask[*i]))
+            .collect()
+    }
+
+    /// Lag of flat step `i`. Time-major, so the remainder by B is the column.
+    fn lag(&self, i: usize) -> u64 {
+        self.lags[i % self.lags.len()]
+    }
+}
+
+/// Kish's effective sample size as a share: (sum w)^2 / (N sum w^2) with w = exp(log-ratio), in `(0, 1]`; 1 when all
+/// are equal, NaN for an empty list. Uncapped: capped weights flatter.
+#[must_use]
+pub fn effective_sample_size(log_ratios: &[f64]) -> f64 {
+    let largest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for log_ratio in log_ratios {
+        // Relative to the largest, so that nothing overflows.
+        let weight = (log_ratio - largest).exp();
+        sum += weight;
+        squares += weight * weight;
+    }
+    sum * sum / (log_ratios.len() as f64 * squares)
+}
+
+/// Share of ratios outside `[1 - epsilon, 1 + epsilon]`; NaN for an empty list.
+#[must_use]
+pub fn clip_fraction(log_ratios: &[f64], epsilon: f64) -> f64 {
+    share(log_ratios.iter(), |l| (l.exp() - 1.0).abs() > epsilon)
+}
+
+/// Share of steps whose policy gradient the clip of PPO (Schulman et al. 2017, eq. 7) sets to zero: ratio above
+/// 1 + epsilon with a positive advantage, or below 1 - epsilon with a negative one; NaN for an empty list.
+#[must_use]
+pub fn clip_fraction_binding(log_ratios: &[f64], advantages: &[f64], epsilon: f64) -> f64 {
+    share(log_ratios.iter().zip(advantages), |(l, advantage)| {
+        let ratio = l.exp();
+        (ratio > 1.0 + epsilon && *advantage > 0.0) || (ratio < 1.0 - epsilon && *advantage < 0.0)
+    })
+}
+
+/// See [`KlEstimates`]; NaN for an empty list.
+#[must_use]
+pub fn kl_estimates(log_ratios: &[f64]) -> KlEstimates {
+    KlEstimates {
+        k1: mean(log_ratios.iter().map(|l| -l)),
+        k2: mean(log_ratios.iter().map(|l| 0.5 * l * l)),
+        // exp_m1 keeps the digits of small log-ratios.
+        k3: mean(log_ratios.iter().map(|l| l.exp_m1() - l)),
+    }
+}
+
+/// Quantile at `level` in `[0, 1]` of an ascending list, linear between neighbours; NaN for an empty list.
+#[must_use]
+pub fn quantile(ascending: &[f64], level: f64) -> f64 {
+    let Some(last) = ascending.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let position = level.clamp(0.0, 1.0) * last as f64;
+    let below = (position.floor() as usize).min(last);
+    let above = (below + 1).min(last);
+    let share = position - below as f64;
+    ascending[below] + share * (ascending[above] - ascending[below])
+}
+
+/// 1 - Var(v - V) / Var(v), with V the critic's `values` and v its `targets`; `None` when all targets are equal.
+#[must_use]
+pub fn explained_variance(values: &[f64], targets: &[f64]) -> Option<f64> {
+    let residuals: Vec<f64> = targets.iter().zip(values).map(|(v, w)| v - w).collect();
+    let total = moments(targets, None).std;
+    if total == 0.0 {
+        return None;
+    }
+    Some(1.0 - (moments(&residuals, None).std / total).powi(2))
+}
+
+/// The table of [`LagRow`]s for log-ratios and the lag of each.
+fn per_lag(log_ratios: &[f64], lags: &[u64], clip_epsilon: f64) -> Vec<LagRow> {
+    let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for (log_ratio, lag) in log_ratios.iter().zip(lags) {
+        groups.entry(*lag).or_default().push(*log_ratio);
+    }
+    let rows = groups.into_iter().map(|(lag, group)| LagRow {
+        lag,
+        count: group.len(),
+        ess: effective_sample_size(&group),
+        clip_fraction: clip_fraction(&group, clip_epsilon),
+        k3: kl_estimates(&group).k3,
+    });
+    rows.collect()
+}
+
+fn largest_at_lag_zero(log_ratios: &[f64], lags: &[u64]) -> Option<f64> {
+    let fresh = log_ratios.iter().zip(lags).filter(|(_, lag)| **lag == 0);
+    fresh.map(|(l, _)| l.abs()).max_by(f64::total_cmp)
+}
+
+fn log_ratios<F: Real>(new: &[F], old: &[F], steps: &[usize]) -> Vec<f64> {
+    let pairs = steps.iter().map(|i| new[*i].to_f64() - old[*i].to_f64());
+    pairs.collect()
+}
+
+fn pick<F: Real>(values: &[F], steps: &[usize]) -> Vec<f64> {
+    steps.iter().map(|i| values[*i].to_f64()).collect()
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
+}
+
+fn share<T>(items: impl ExactSizeIterator<Item = T>, holds: impl Fn(T) -> bool) -> f64 {
+    mean(items.map(|item| f64::from(u8::from(holds(item)))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! Pure maths: no clock, no socket, no file.
+
+pub mod gradient;
+pub mod health;
+pub mod normalise;
+pub mod real;
+pub mod returns;
+pub mod schedule;
+pub mod surrogate;
+pub mod value_loss;
+pub mod vtrace;
+
+#[cfg(test)]
+mod acceptance;
+#[cfg(test)]
+mod testing;

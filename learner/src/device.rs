@@ -1,0 +1,159 @@
+//! Where the learner computes: the processor, or a graphics processor if there is one and it pays.
+
+use burn::tensor::Device;
+use springbok_common::{config::DeviceChoice, spec::NetworkSpec};
+
+/// Parameters times batch rows from which a GPU is taken without being asked for.
+///
+/// One optimiser step of a multi-layer perceptron is some 150 GPU kernels, each of which costs about 10 us to launch:
+/// 1.5 ms. A processor core does about 2e10 multiply-adds per second and a step needs 3 of them per parameter and
+/// row, so both take equally long near 1e7; beyond ten times that the GPU is surely ahead.
+const GPU_PAYS_FROM: f64 = 1e8;
+
+/// Why there is no device as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The program was built without the GPU backend.
+    #[error(
+        "this program was built without GPU support; build it with `--features gpu` or use --device cpu"
+    )]
+    NotBuilt,
+    /// No driver offers a graphics processor.
+    #[error(
+        "no GPU adapter was found by the Vulkan, Metal or DirectX 12 drivers of this machine; use --device cpu"
+    )]
+    NoAdapter,
+}
+
+/// A graphics processor, or a program that imitates one.
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "none is ever found"))]
+struct Adapter {
+    name: String,
+    is_software: bool,
+    device: Device,
+}
+
+/// The device, its name, and the reason for taking it, for a network that trains on batches of `batch_rows` steps.
+///
+/// # Errors
+/// A [`DeviceError`] if a GPU is asked for and there is none.
+pub fn choose(
+    choice: DeviceChoice,
+    network: &NetworkSpec,
+    batch_rows: usize,
+) -> Result<(Device, String, String), DeviceError> {
+    let cpu = |reason: String| (Device::flex(), "cpu".to_owned(), reason);
+    match choice {
+        DeviceChoice::Cpu => Ok(cpu("it was asked for".to_owned())),
+        DeviceChoice::Gpu => {
+            if !cfg!(feature = "gpu") {
+                return Err(DeviceError::NotBuilt);
+            }
+            let adapter = adapter().ok_or(DeviceError::NoAdapter)?;
+            let reason = if adapter.is_software {
+                "it was asked for, but it is a software driver that imitates a GPU on the processor, slowly"
+            } else {
+                "it was asked for"
+            };
+            Ok((adapter.device, adapter.name, reason.to_owned()))
+        }
+        DeviceChoice::Auto => {
+            let work = network.parameters() as f64 * batch_rows as f64;
+            if work < GPU_PAYS_FROM {
+                return Ok(cpu(format!(
+                    "{} parameters on {batch_rows} rows are faster on the processor, because each GPU kernel launch \
+                     costs more than its work",
+                    network.parameters()
+                )));
+            }
+            Ok(match adapter().filter(|adapter| !adapter.is_software) {
+                Some(adapter) => {
+                    let reason = format!(
+                        "{} parameters on {batch_rows} rows keep a GPU busy",
+                        network.parameters()
+                    );
+                    (adapter.device, adapter.name, reason)
+                }
+                None if cfg!(feature = "gpu") => cpu("no GPU adapter was found".to_owned()),
+                None => cpu("this program was built without GPU support".to_owned()),
+            })
+        }
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn adapter() -> Option<Adapter> {
+    None
+}
+
+/// The best adapter: a discrete GPU, else an integrated, a virtual or an unknown one, else software.
+#[cfg(feature = "gpu")]
+fn adapter() -> Option<Adapter> {
+    use burn::tensor::DeviceKind;
+    use wgpu::DeviceType;
+
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        return None;
+    }
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    // OpenGL is left out: burn does not compute on it.
+    let found = immediate(instance.enumerate_adapters(wgpu::Backends::PRIMARY))?;
+    let infos: Vec<_> = found.iter().map(wgpu::Adapter::get_info).collect();
+    let kinds = [
+        (DeviceType::DiscreteGpu, DeviceKind::DiscreteGpu(0)),
+        (DeviceType::IntegratedGpu, DeviceKind::IntegratedGpu(0)),
+        (DeviceType::VirtualGpu, DeviceKind::VirtualGpu(0)),
+        (DeviceType::Other, DeviceKind::DefaultDevice),
+        (DeviceType::Cpu, DeviceKind::Cpu),
+    ];
+    kinds.into_iter().find_map(|(wanted, kind)| {
+        let info = infos.iter().find(|info| info.device_type == wanted)?;
+        Some(Adapter {
+            name: format!("{} ({})", info.name, info.backend),
+            is_software: wanted == DeviceType::Cpu,
+            device: Device::wgpu(kind),
+        })
+    })
+}
+
+/// The output of a future that never waits, as those of wgpu outside a browser.
+#[cfg(feature = "gpu")]
+fn immediate<F: Future>(future: F) -> Option<F::Output> {
+    use std::task::{Context, Poll, Waker};
+
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use springbok_common::spec::Activation;
+
+    use super::*;
+
+    #[test]
+    fn small_networks_stay_on_the_processor_and_say_why() {
+        let network = NetworkSpec {
+            observation_len: 4,
+            logits: 2,
+            hidden_sizes: vec![64, 64],
+            activation: Activation::Relu,
+            shared_torso: false,
+        };
+        let (device, name, reason) = choose(DeviceChoice::Auto, &network, 1024).unwrap();
+        assert_eq!((device, name.as_str()), (Device::flex(), "cpu"));
+        assert!(reason.contains("kernel launch"), "{reason}");
+        assert!(choose(DeviceChoice::Cpu, &network, 1).is_ok());
+    }
+
+    #[test]
+    fn a_missing_gpu_is_one_sentence_with_a_way_out() {
+        for error in [DeviceError::NotBuilt, DeviceError::NoAdapter] {
+            let text = error.to_string();
+            assert!(text.ends_with("use --device cpu"), "{text}");
+        }
+        assert!(DeviceError::NoAdapter.to_string().starts_with("no GPU adapter was found"));
+    }
+}

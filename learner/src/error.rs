@@ -1,0 +1,64 @@
+//! Why a learner stops before its work is done.
+
+use std::{io, path::PathBuf};
+
+use crate::{device::DeviceError, ledger::LedgerViolation};
+
+/// Why a learner stops before its work is done.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnerError {
+    /// The chosen device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Several updates in a row gave numbers that are not finite.
+    #[error(
+        "{updates} updates in a row were rolled back because {what} was not a finite number; lower algorithm.policy_learning_rate or check the environment's rewards"
+    )]
+    NonFinite {
+        /// Updates in a row.
+        updates: u32,
+        /// The quantity that was not finite in the last of them.
+        what: String,
+    },
+    /// The trainer's thread ended without a result.
+    #[error("the trainer stopped unexpectedly; the log above says where")]
+    TrainerDied,
+    /// The trainer did not come to an end after it was told to.
+    #[error("the trainer did not stop within {seconds} s")]
+    TrainerStuck {
+        /// Seconds waited.
+        seconds: u64,
+    },
+    /// The trained policy could not be encoded.
+    #[error("the policy could not be encoded: {0}")]
+    Policy(String),
+    /// The gRPC service ended by itself.
+    #[error("the gRPC service failed")]
+    Service(#[from] tonic::transport::Error),
+    /// A thread or socket could not be set up.
+    #[error("the learner could not start")]
+    Start(#[source] io::Error),
+    /// The books do not balance.
+    #[error(transparent)]
+    Ledger(#[from] LedgerViolation),
+    /// A result could not be written.
+    #[error("{} could not be written: {source}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl LearnerError {
+    /// Exit status of the process: 64 for a device that is not there, 74 for output, 70 otherwise.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Device(_) => 64,
+            Self::Output { .. } => 74,
+            _ => 70,
+        }
+    }
+}

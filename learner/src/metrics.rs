@@ -1,0 +1,204 @@
+//! Every metric, once: name, unit and meaning. Names follow the field's habit. One line of `metrics.jsonl` per update
+//! holds those that have a value.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+use crate::{error::LearnerError, output};
+
+/// What there is to know about one metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricDoc {
+    /// Name, as in `metrics.jsonl`.
+    pub name: &'static str,
+    /// Unit; "1" for a pure number.
+    pub unit: &'static str,
+    /// Meaning.
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics {
+    ($($variant:ident = $name:literal, $unit:literal, $meaning:literal;)+) => {
+        /// A metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        /// The table of all metrics, in the order of [`Metric`].
+        pub const METRICS: &[MetricDoc] = &[
+            $(MetricDoc { name: $name, unit: $unit, meaning: $meaning },)+
+        ];
+    };
+}
+
+metrics! {
+    GlobalStep = "global_step", "steps", "Environment steps trained on.";
+    EnvSteps = "charts/env_steps", "steps", "Environment steps made by the actors, as far as the learner knows.";
+    Updates = "charts/updates", "updates", "Updates so far: the policy version.";
+    WallSeconds = "charts/wall_s", "s", "Time since the learner was ready.";
+    StepsPerSecond = "charts/SPS", "steps/s", "Environment steps trained on per second since the learner was ready.";
+    EpisodicReturn = "charts/episodic_return", "1", "Mean undiscounted return of the last 100 episodes.";
+    EpisodicLength = "charts/episodic_length", "steps", "Mean length of the last 100 episodes.";
+    Episodes = "charts/episodes", "episodes", "Episodes that ended.";
+    LearningRate = "charts/learning_rate", "1", "Step size of Adam for the policy.";
+    PolicyLoss = "losses/policy_loss", "1", "Surrogate loss of the policy, mean over the update.";
+    ValueLoss = "losses/value_loss", "1", "Loss of the value function, mean over the update.";
+    Entropy = "losses/entropy", "nat", "Entropy of the policy, mean over the update.";
+    ApproxKl = "losses/approx_kl", "nat", "Estimate of the divergence of the updated policy from the proximal one.";
+    ClipFraction = "losses/clipfrac", "1", "Share of steps whose ratio is outside the clip range.";
+    ExplainedVariance = "losses/explained_variance", "1", "Share of the targets' variance that the values explain.";
+    GradientNorm = "losses/gradient_norm", "1", "Norm of the gradient before clipping, mean over the update.";
+    AdvantageMean = "losses/advantage_mean", "1", "Mean of the raw advantages.";
+    AdvantageStd = "losses/advantage_std", "1", "Standard deviation of the raw advantages.";
+    LagMean = "lag/versions_mean", "versions", "Policy lag of the steps of this update, mean.";
+    LagP95 = "lag/versions_p95", "versions", "Policy lag of the steps of this update, 95th percentile.";
+    LagMax = "lag/versions_max", "versions", "Policy lag of the steps of this update, largest.";
+    LagSeconds = "lag/seconds", "s", "Time from an unroll's first action to its training, mean of this update.";
+    LagPublish = "lag/publish", "versions", "Lag because the actor had not loaded the newest version yet.";
+    LagUnroll = "lag/unroll", "versions", "Lag from versions published while the unroll was made.";
+    LagOutbox = "lag/outbox", "versions", "Lag from versions published while it waited in the outbox or travelled.";
+    LagQueue = "lag/queue", "versions", "Lag from versions published while it waited in the learner's queue.";
+    LagBatch = "lag/batch", "versions", "Lag from versions published after it left the queue.";
+    Ess = "health/ess", "1", "Effective sample size of the proximal over behaviour ratios, as a share of the steps.";
+    EssBehaviour = "health/ess_behaviour", "1", "Effective sample size of the updated policy over behaviour ratios, as a share of the steps.";
+    RhoSaturation = "health/rho_saturation", "1", "Share of steps whose V-trace ratio is cut at rho_bar.";
+    LogRatioLagZero = "health/max_abs_log_ratio_lag0", "nat", "Largest disagreement between actor and learner on steps without lag.";
+    QueueFill = "queue/fill", "1", "Share of the queue's places that are taken.";
+    Actors = "actors/present", "actors", "Actors that have a place.";
+    LearnerBusy = "time/learner_busy", "1", "Share of the time so far in which the trainer computed.";
+    LearnerWaiting = "time/learner_waiting", "1", "Share of the time so far in which the trainer waited for unrolls.";
+    ActorsBlocked = "time/actors_blocked", "1", "Share of the actors' time in which they waited for the learner.";
+    UpdateSeconds = "time/update_s", "s", "Duration of this update.";
+    LedgerProduced = "ledger/produced", "unrolls", "Known to have been produced by actors.";
+    LedgerAdmitted = "ledger/admitted", "unrolls", "Passed every check.";
+    LedgerRejected = "ledger/rejected", "unrolls", "Refused for a reason.";
+    LedgerLost = "ledger/lost", "unrolls", "Produced, but never arrived.";
+    LedgerTrained = "ledger/trained", "unrolls", "Trained on, once.";
+    LedgerExpired = "ledger/expired", "unrolls", "Grew older than lag.max_versions while waiting.";
+    LedgerEvicted = "ledger/evicted", "unrolls", "Dropped with an update that was rolled back.";
+    LedgerDiscarded = "ledger/discarded", "unrolls", "Dropped because the learner stopped.";
+    LedgerQueued = "ledger/queued", "unrolls", "Waiting for the trainer.";
+    LedgerDuplicates = "ledger/duplicates", "unrolls", "Arrived again after they were settled.";
+    LedgerViolations = "ledger/violations", "1", "1 if the accounts do not balance: must be 0.";
+}
+
+/// The values of one update.
+#[derive(Debug, Clone)]
+pub struct Row([Option<f64>; METRICS.len()]);
+
+impl Default for Row {
+    fn default() -> Self {
+        Self([None; METRICS.len()])
+    }
+}
+
+impl Row {
+    /// Sets one metric; a value that is not finite is left out, since JSON has no such numbers.
+    pub fn set(&mut self, metric: Metric, value: f64) {
+        self.0[metric as usize] = value.is_finite().then_some(value);
+    }
+
+    /// The value of one metric.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        self.0[metric as usize]
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (doc, value) in METRICS.iter().zip(self.0) {
+            if let Some(value) = value {
+                map.serialize_entry(doc.name, &value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Lines reach the file at least this often, so that it can be followed while the run goes on.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes `metrics.jsonl`.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    flushed: Instant,
+}
+
+impl MetricsWriter {
+    /// Creates the file, or empties it.
+    ///
+    /// # Errors
+    /// [`LearnerError::Output`] with the path and the cause.
+    pub fn create(path: &Path) -> Result<Self, LearnerError> {
+        let file = File::create(path).map_err(|source| output::failed(path, source))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(64 * 1024, file),
+            flushed: Instant::now(),
+        })
+    }
+
+    /// Appends one line.
+    ///
+    /// # Errors
+    /// [`LearnerError::Output`] with the path and the cause.
+    pub fn write(&mut self, row: &Row) -> Result<(), LearnerError> {
+        serde_json::to_writer(&mut self.file, row)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.file.write_all(b"\n"))
+            .map_err(|source| output::failed(&self.path, source))?;
+        if self.flushed.elapsed() >= FLUSH_INTERVAL {
+            self.flushed = Instant::now();
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Hands every line to the operating system.
+    ///
+    /// # Errors
+    /// [`LearnerError::Output`] with the path and the cause.
+    pub fn flush(&mut self) -> Result<(), LearnerError> {
+        let flushed = self.file.flush();
+        flushed.map_err(|source| output::failed(&self.path, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_described() {
+        let mut names: Vec<_> = METRICS.iter().map(|doc| doc.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+        assert!(METRICS.iter().all(|doc| !doc.unit.is_empty() && doc.meaning.ends_with('.')));
+        assert_eq!(METRICS[Metric::LagP95 as usize].name, "lag/versions_p95");
+    }
+
+    #[test]
+    fn a_line_is_one_object_without_what_has_no_value() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.jsonl");
+        let mut writer = MetricsWriter::create(&path).unwrap();
+        let mut row = Row::default();
+        row.set(Metric::GlobalStep, 64.0);
+        row.set(Metric::Ess, f64::NAN);
+        writer.write(&row).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"global_step\":64.0}\n");
+    }
+}

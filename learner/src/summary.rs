@@ -1,0 +1,191 @@
+//! What a run amounts to: `summary.json`, and the events on the way there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use springbok_common::{ids::RunId, reject::RejectReason};
+
+use crate::{
+    lag::{CauseSummary, LagSummary},
+    ledger::LedgerCounts,
+    roster::ActorCounts,
+};
+
+/// When `run.stop_return` was first reached.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Mean return of the last 100 episodes at that moment.
+    #[serde(rename = "return")]
+    pub mean_return: f64,
+    /// Environment steps made by then.
+    pub env_steps: u64,
+    /// Seconds since the learner was ready.
+    pub wall_s: f64,
+}
+
+/// Where the time went, as shares from 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimeShares {
+    /// Of the trainer's time: computing.
+    pub learner_busy: f64,
+    /// Of the trainer's time: waiting for unrolls.
+    pub learner_waiting: f64,
+    /// Of the actors' time: waiting for the learner.
+    pub actors_blocked: f64,
+}
+
+impl TimeShares {
+    /// One line that names the slower side.
+    #[must_use]
+    pub fn bottleneck(&self) -> String {
+        let percent = |share: f64| (share * 100.0).round();
+        let busy = percent(self.learner_busy);
+        let waiting = percent(self.learner_waiting);
+        let blocked = percent(self.actors_blocked);
+        let numbers = format!(
+            "learner computing {busy} %, waiting for data {waiting} %; actors blocked {blocked} %"
+        );
+        if self.learner_waiting >= 0.5 {
+            format!("actors: more of them would help ({numbers})")
+        } else if self.learner_busy >= 0.8 {
+            format!("learner: more actors would not help ({numbers})")
+        } else {
+            format!("balanced ({numbers})")
+        }
+    }
+}
+
+/// The result of a run: the content of `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The training run.
+    pub run_id: RunId,
+    /// Registered name of the environment.
+    pub environment: String,
+    /// Where the learner computed.
+    pub device: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Environment steps made by the actors, as far as the learner knows.
+    pub env_steps: u64,
+    /// Environment steps trained on.
+    pub trained_steps: u64,
+    /// Updates: the last policy version.
+    pub updates: u64,
+    /// Updates that were rolled back.
+    pub updates_rolled_back: u64,
+    /// Seconds from the learner being ready to the trainer's end.
+    pub wall_s: f64,
+    /// `env_steps` / `wall_s`.
+    pub env_steps_per_s: f64,
+    /// `trained_steps` / `wall_s`.
+    pub trained_steps_per_s: f64,
+    /// Episodes that ended.
+    pub episodes: u64,
+    /// Mean return of the last 100 episodes; none without an episode.
+    pub return_mean_100: Option<f64>,
+    /// Best such mean, over at least 20 episodes.
+    pub return_best_100: Option<f64>,
+    /// When `run.stop_return` was reached.
+    pub threshold: Option<Threshold>,
+    /// Policy lag, weighted by trained steps.
+    pub lag: LagSummary,
+    /// Mean lag by cause.
+    pub lag_causes: CauseSummary,
+    /// Effective sample size of the proximal over behaviour ratios as a share of the steps, mean over updates.
+    pub ess: Option<f64>,
+    /// Share of steps whose ratio was outside the clip range, mean over updates.
+    pub clip_fraction: Option<f64>,
+    /// Every account of the trajectory ledger.
+    pub ledger: LedgerCounts,
+    /// Rejected unrolls by reason; reasons that did not occur are absent.
+    pub rejected: BTreeMap<RejectReason, u64>,
+    /// Lives of actors.
+    pub actors: ActorCounts,
+    /// Where the time went.
+    pub time: TimeShares,
+    /// One line that names the slower side.
+    pub bottleneck: String,
+}
+
+/// Live numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Environment steps made by the actors.
+    pub env_steps: u64,
+    /// Environment steps trained on.
+    pub trained_steps: u64,
+    /// Updates.
+    pub updates: u64,
+    /// Environment steps trained on per second, since the last report.
+    pub steps_per_s: f64,
+    /// Mean return of the last 100 episodes.
+    pub return_mean_100: Option<f64>,
+    /// Policy lag in versions so far, mean.
+    pub lag_mean: f64,
+    /// Policy lag in versions so far, 95th percentile.
+    pub lag_p95: f64,
+    /// Effective sample size of the last update, as a share of its steps.
+    pub ess: f64,
+    /// Clip fraction of the last update.
+    pub clip_fraction: f64,
+    /// Share of the queue's places that are taken.
+    pub queue_fill: f64,
+    /// Actors that have a place.
+    pub actors: u64,
+    /// Seconds since the learner was ready.
+    pub wall_s: f64,
+}
+
+/// What the learner tells its caller while it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum LearnerEvent {
+    /// Actors may connect.
+    Listening {
+        /// Socket address.
+        address: String,
+        /// The training run.
+        run_id: RunId,
+        /// Where the learner computes.
+        device: String,
+        /// Why there.
+        device_reason: String,
+    },
+    /// Live numbers, every `telemetry.progress_interval_ms`.
+    Progress(Progress),
+    /// The run is over and its files are written.
+    Finished {
+        /// The content of `summary.json`.
+        summary: Box<Summary>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bottleneck_is_the_side_that_never_waits() {
+        let shares = |learner_busy, learner_waiting| TimeShares {
+            learner_busy,
+            learner_waiting,
+            actors_blocked: 0.25,
+        };
+        assert!(shares(0.95, 0.05).bottleneck().starts_with("learner"));
+        assert!(shares(0.2, 0.8).bottleneck().starts_with("actors"));
+        let balanced = shares(0.6, 0.4).bottleneck();
+        assert_eq!(
+            balanced,
+            "balanced (learner computing 60 %, waiting for data 40 %; actors blocked 25 %)"
+        );
+    }
+
+    #[test]
+    fn events_are_tagged_lines() {
+        let line = serde_json::to_string(&LearnerEvent::Progress(Progress::default())).unwrap();
+        assert!(line.starts_with("{\"event\":\"progress\",\"env_steps\":0,"));
+        let event: LearnerEvent = serde_json::from_str(&line).unwrap();
+        assert_eq!(event, LearnerEvent::Progress(Progress::default()));
+    }
+}

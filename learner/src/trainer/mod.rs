@@ -1,0 +1,4 @@
+//! The trainer.
+
+pub mod batch;
+pub mod update;

@@ -1,0 +1,8 @@
+//! The whole command line, built with this package so that its tests can start it.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    springbok::Launcher::new().main()
+}

@@ -1,0 +1,55 @@
+//! The promise: it learns, from the command line, with the settings that everybody starts with.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{process::Command, time::Duration};
+
+use springbok_tests::{Program, assert_ledger_closes, train};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_springbok-under-test");
+const TRAINING_MAX: Duration = Duration::from_secs(540);
+
+#[test]
+fn cartpole_is_solved_and_the_saved_policy_plays_it() {
+    let run = train(BINARY, &["--stop-return", "475", "--seed", "1"]);
+    let trained = run.wait(TRAINING_MAX);
+    trained.assert_done();
+
+    let summary = trained.ended.json();
+    let threshold = &summary["threshold"];
+    assert_eq!(threshold["return"].as_f64(), Some(475.0), "{summary}");
+    assert!(summary["return_best_100"].as_f64().unwrap() >= 475.0);
+    assert!(threshold["env_steps"].as_u64().unwrap() < 1_000_000);
+    assert_ledger_closes(&summary);
+
+    let mut eval = Command::new(BINARY);
+    eval.arg("eval")
+        .arg(trained.run_directory())
+        .args(["--episodes", "10", "--json"]);
+    let ended = Program::start(eval).wait(Duration::from_secs(120));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    let returns = ended.json();
+    assert!(
+        returns["greedy"]["mean"].as_f64().unwrap() > 400.0,
+        "{returns}"
+    );
+}
+
+#[test]
+fn catch_is_learned() {
+    let run = train(
+        BINARY,
+        &["--env", "Catch", "--stop-return", "0.9", "--seed", "1"],
+    );
+    let trained = run.wait(TRAINING_MAX);
+    trained.assert_done();
+    let summary = trained.ended.json();
+    assert!(
+        summary["threshold"]["env_steps"].as_u64().is_some(),
+        "{summary}"
+    );
+    assert!(
+        summary["return_best_100"].as_f64().unwrap() >= 0.9,
+        "{summary}"
+    );
+}
