@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    connect::{Joined, Link, Seeker, causes},
+    connect::{Joined, Link, Received, Seeker, causes},
     inference::{Inference, mix_seed},
     options::{ActorError, ActorOptions, ActorReport},
     rollout::{Rollout, micros},
@@ -194,7 +194,15 @@ impl Actor {
         tokio::select! {
             () = shutdown.cancelled(), if streaming => Ok(Event::Stop),
             () = tokio::time::sleep_until(deadline), if !streaming => Ok(Event::Tick),
-            message = link.message() => Ok(learner_event(message, cause)),
+            received = link.receive() => Ok(match received {
+                Received::Message(message) => learner_event(message, cause),
+                // While draining, only the trajectory stream and the deadline count.
+                Received::ParametersEnded(_) if !streaming => Event::Tick,
+                Received::ParametersEnded(end) => {
+                    *cause = end;
+                    Event::Disconnected
+                }
+            }),
             result = self.worker.result(), if streaming => match result {
                 Some(finished) => Ok(self.hand_over(finished?)),
                 None => Err(ActorError::RolloutThread("ended unexpectedly".into())),
@@ -207,10 +215,6 @@ impl Actor {
                         epoch: published.snapshot.epoch(),
                     })
                 }))
-            },
-            end = link.parameters_end(), if streaming => {
-                *cause = end;
-                Ok(Event::Disconnected)
             },
         }
     }
@@ -354,3 +358,6 @@ fn check_fingerprint(
         there: terms.fingerprint,
     })
 }
+
+#[cfg(test)]
+mod tests;

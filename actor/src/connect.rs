@@ -265,7 +265,7 @@ impl Link {
         })
     }
 
-    /// Queues a message for the learner. A closed stream is noticed by [`Self::message`].
+    /// Queues a message for the learner. A closed stream is noticed by [`Self::receive`].
     pub(crate) fn send(&mut self, kind: actor_message::Kind) {
         send(&mut self.outgoing, kind);
     }
@@ -275,19 +275,24 @@ impl Link {
         self.outgoing = None;
     }
 
-    /// The next message from the learner; `None` when it ended the stream. Safe to cancel.
-    pub(crate) async fn message(&mut self) -> Result<Option<v1::LearnerMessage>, Status> {
-        self.incoming.message().await
-    }
-
-    /// Why the parameter stream ended, once it has for good. Safe to cancel.
-    pub(crate) async fn parameters_end(&mut self) -> String {
-        match self.parameters.join_next().await {
-            Some(Ok(cause)) => cause,
-            Some(Err(error)) => format!("the parameter stream failed: {error}"),
-            None => "the parameter stream has ended".to_owned(),
+    /// Waits for the next message, or for the end of the parameter stream. Safe to cancel.
+    pub(crate) async fn receive(&mut self) -> Received {
+        tokio::select! {
+            message = self.incoming.message() => Received::Message(message),
+            Some(end) = self.parameters.join_next() => Received::ParametersEnded(match end {
+                Ok(cause) => cause,
+                Err(error) => format!("the parameter stream failed: {error}"),
+            }),
         }
     }
+}
+
+/// What came over a link.
+pub(crate) enum Received {
+    /// A message from the learner; `None` when it ended the stream.
+    Message(Result<Option<v1::LearnerMessage>, Status>),
+    /// No more parameters will come over this link, for this reason.
+    ParametersEnded(String),
 }
 
 fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_message::Kind) {

@@ -23,8 +23,33 @@ pub struct EnvironmentSpec {
 pub struct ObservationSpec {
     /// Extent of each axis, without time and batch.
     pub shape: Vec<usize>,
-    /// Lowest and highest value of any element.
+    /// Lowest and highest value of any element; infinite where there is no bound (`null` in JSON).
+    #[serde(with = "bounds")]
     pub bounds: [f32; 2],
+}
+
+/// JSON has no infinity: a missing bound is `null` there.
+mod bounds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        bounds: &[f32; 2],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bounds
+            .map(|bound| bound.is_finite().then_some(bound))
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<[f32; 2], D::Error> {
+        let [low, high] = <[Option<f32>; 2]>::deserialize(deserializer)?;
+        Ok([
+            low.unwrap_or(f32::NEG_INFINITY),
+            high.unwrap_or(f32::INFINITY),
+        ])
+    }
 }
 
 impl ObservationSpec {
@@ -207,6 +232,15 @@ mod tests {
             ..rollout
         };
         assert_ne!(original, SpecFingerprint::of(&environment, &network, longer));
+    }
+
+    #[test]
+    fn missing_bounds_survive_json() {
+        let (mut environment, _, _) = agreed();
+        environment.observation.bounds = [f32::NEG_INFINITY, 2.5];
+        let json = serde_json::to_string(&environment).unwrap();
+        let back: EnvironmentSpec = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, environment);
     }
 
     #[test]

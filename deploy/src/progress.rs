@@ -58,11 +58,7 @@ impl Progress {
                 ));
             }
             LearnerEvent::Progress(figures) => self.report(figures),
-            LearnerEvent::Finished { .. } => {
-                if let Shown::Bar(bar) = &self.shown {
-                    bar.finish_and_clear();
-                }
-            }
+            LearnerEvent::Finished { .. } => {}
         }
     }
 
@@ -91,6 +87,15 @@ impl Progress {
                     output::notice(&format!("{steps}/{} steps, {text}", self.total_steps));
                 }
             }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // Whatever comes next, a summary or a fault, starts on a clean line.
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
         }
     }
 }

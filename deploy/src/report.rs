@@ -107,3 +107,85 @@ fn actors(summary: &Summary, restarts: &Restarts) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use springbok_common::ids::RunId;
+    use springbok_learner::{ledger::LedgerCounts, roster::ActorCounts, summary::Threshold};
+
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            run_id: RunId::random(),
+            environment: "Catch".into(),
+            device: "CPU".into(),
+            seed: 1,
+            env_steps: 2048,
+            trained_steps: 1024,
+            updates: 1,
+            updates_rolled_back: 0,
+            wall_s: 2.0,
+            env_steps_per_s: 1024.0,
+            trained_steps_per_s: 512.0,
+            episodes: 0,
+            return_mean_100: None,
+            return_best_100: None,
+            threshold: None,
+            lag: Default::default(),
+            lag_causes: Default::default(),
+            ess: None,
+            clip_fraction: None,
+            ledger: LedgerCounts {
+                produced: 4,
+                admitted: 3,
+                rejected: 1,
+                trained: 2,
+                discarded: 1,
+                ..LedgerCounts::default()
+            },
+            rejected: BTreeMap::new(),
+            actors: ActorCounts {
+                joined: 3,
+                left: 2,
+                lost: 1,
+                replaced: 1,
+            },
+            time: Default::default(),
+            bottleneck: "balanced".into(),
+        }
+    }
+
+    #[test]
+    fn the_words_say_what_was_learned_and_where_it_is() {
+        let mut summary = summary();
+        let directory = tempfile::tempdir().unwrap();
+        let words = |summary: &Summary| in_words(summary, directory.path(), &Restarts::Counted(1));
+        assert!(words(&summary).contains("Catch: no episode has ended"));
+        assert!(words(&summary).contains("3 joined, 1 lost, 1 restarted"));
+
+        summary.threshold = Some(Threshold {
+            mean_return: 0.9,
+            env_steps: 1000,
+            wall_s: 1.5,
+        });
+        std::fs::write(directory.path().join("summary.json"), "{}").unwrap();
+        let text = words(&summary);
+        assert!(text.contains("mean return of 0.9 reached after 1000 steps and 1.5 s"));
+        assert!(text.contains("summary.json"));
+        assert!(!text.contains("policy.safetensors"));
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_close_is_not_passed_over() {
+        let mut summary = summary();
+        assert_eq!(
+            ledger(&summary),
+            "ledger: closes; of 4 unrolls 2 were trained, 1 rejected, 1 discarded at the end"
+        );
+        summary.ledger.produced = 5;
+        assert!(ledger(&summary).contains("DOES NOT CLOSE"));
+    }
+}

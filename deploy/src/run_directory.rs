@@ -2,10 +2,10 @@
 
 use std::{
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
+use springbok_learner::output::write_whole;
 use time::{OffsetDateTime, macros::format_description};
 
 use crate::exit::Failure;
@@ -51,15 +51,15 @@ impl RunDirectory {
     fn try_create(plan: &Plan<'_>) -> Result<Self, Failure> {
         fs::create_dir_all(plan.out).map_err(|error| refused(plan.out, &error))?;
         let path = create_unique(plan)?;
+        let config = plan.config_toml.as_bytes();
         let filled = fs::create_dir(path.join("logs"))
-            .and_then(|()| write_whole(&path.join("config.toml"), plan.config_toml.as_bytes()));
-        match filled {
-            Ok(()) => Ok(Self { path }),
-            Err(error) => {
-                let _ = fs::remove_dir_all(&path);
-                Err(refused(&path, &error))
-            }
+            .map_err(|error| refused(&path, &error))
+            .and_then(|()| write_whole(&path.join("config.toml"), config).map_err(Failure::files));
+        if let Err(failure) = filled {
+            let _ = fs::remove_dir_all(&path);
+            return Err(failure);
         }
+        Ok(Self { path })
     }
 
     /// The effective configuration.
@@ -71,19 +71,6 @@ impl RunDirectory {
     pub(crate) fn log(&self, process: &str) -> PathBuf {
         self.path.join("logs").join(format!("{process}.log"))
     }
-}
-
-/// Writes `content` to `path` so that a reader sees all of it or nothing, even after a crash.
-///
-/// # Errors
-/// If the directory is not writable or the disk is full; no partial file is left.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 fn refused(path: &Path, error: &io::Error) -> Failure {

@@ -94,6 +94,7 @@ struct Supervision {
     restarts: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
     interrupts: Interrupts,
+    interrupted: bool,
     /// `None` once the learner's stdout has ended.
     events: Option<mpsc::Receiver<LearnerEvent>>,
     learner: Option<JoinHandle<Result<Ended, Failure>>>,
@@ -127,6 +128,7 @@ impl Supervision {
             restarts: Arc::new(AtomicU64::new(0)),
             phase,
             interrupts,
+            interrupted: false,
             events,
             learner: Some(learner),
             actors: JoinSet::new(),
@@ -178,19 +180,23 @@ impl Supervision {
                     self.advance(Phase::Draining);
                 }
             }
-            Happening::Interrupt if *self.phase.borrow() == Phase::Running => {
-                self.progress
-                    .note("interrupted: draining (once more to stop at once)");
-                self.advance(Phase::Draining);
-            }
-            Happening::Interrupt => {
-                self.failure = Some(Failure::new(
-                    Exit::Interrupted,
-                    "interrupted twice: stopped without draining",
-                ));
-                self.advance(Phase::Killing);
-            }
+            Happening::Interrupt => self.on_interrupt(),
             Happening::Deadline => self.on_deadline(),
+        }
+    }
+
+    fn on_interrupt(&mut self) {
+        if self.interrupted {
+            self.failure = Some(Failure::new(
+                Exit::Interrupted,
+                "interrupted twice: stopped without draining",
+            ));
+            self.advance(Phase::Killing);
+        } else {
+            self.interrupted = true;
+            self.progress
+                .note("interrupted: draining (once more to stop at once)");
+            self.advance(Phase::Draining);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{device::DeviceError, ledger::LedgerViolation};
+use springbok_common::policy::ParametersError;
+
+use crate::{device::DeviceError, ledger::LedgerViolation, trainer::update::UpdateFault};
 
 /// Why a learner stops before its work is done.
 #[derive(Debug, thiserror::Error)]
@@ -10,15 +12,15 @@ pub enum LearnerError {
     /// The chosen device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// Several updates in a row gave numbers that are not finite.
+    /// Several updates in a row were rolled back.
     #[error(
-        "{updates} updates in a row were rolled back because {what} was not a finite number; lower algorithm.policy_learning_rate or check the environment's rewards"
+        "{updates} updates in a row were rolled back: {fault}; lower the learning rates or check the environment's rewards"
     )]
     NonFinite {
         /// Updates in a row.
         updates: u32,
-        /// The quantity that was not finite in the last of them.
-        what: String,
+        /// What was wrong with the last of them.
+        fault: UpdateFault,
     },
     /// The trainer's thread ended without a result.
     #[error("the trainer stopped unexpectedly; the log above says where")]
@@ -30,8 +32,8 @@ pub enum LearnerError {
         seconds: u64,
     },
     /// The trained policy could not be encoded.
-    #[error("the policy could not be encoded: {0}")]
-    Policy(String),
+    #[error("the trained policy could not be encoded")]
+    Policy(#[from] ParametersError),
     /// The gRPC service ended by itself.
     #[error("the gRPC service failed")]
     Service(#[from] tonic::transport::Error),

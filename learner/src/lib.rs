@@ -2,8 +2,34 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod admission;
 pub mod algorithm;
+pub mod books;
 pub mod device;
-pub mod trainer;
+pub mod error;
 #[cfg(test)]
 mod golden;
+pub mod lag;
+pub mod ledger;
+pub mod metrics;
+pub mod output;
+pub mod publisher;
+pub mod queue;
+pub mod roster;
+mod run;
+pub mod service;
+pub mod summary;
+#[cfg(test)]
+mod testing;
+pub mod trainer;
+
+use std::sync::Arc;
+
+pub use self::{
+    error::LearnerError,
+    run::{LearnerOptions, PolicyDescription, run},
+    summary::{LearnerEvent, Progress, Summary},
+};
+
+/// Hears of a learner's events, on whatever thread they happen; it should be quick.
+pub type EventSink = Arc<dyn Fn(LearnerEvent) + Send + Sync>;

@@ -14,7 +14,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +22,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Lines that may wait to be looked at; a program that says more is held up.
+const LINES_MAX: usize = 10_000;
 
 /// A line that the program wrote.
 enum Said {
@@ -76,7 +79,7 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program under test starts");
-        let (sender, said) = channel();
+        let (sender, said) = sync_channel(LINES_MAX);
         let lines = |stream: Box<dyn Read + Send>, wrap: fn(String) -> Said| {
             let sender = sender.clone();
             thread::spawn(move || {

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use springbok_actor::environment::Registry;
 use springbok_common::{config::Config, spec::EnvironmentSpec, telemetry};
-use springbok_learner::{LearnerEvent, LearnerOptions, Summary};
+use springbok_learner::{EventSink, LearnerOptions, Summary};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,6 @@ use crate::{
     shutdown,
 };
 
-type OnEvent = Arc<dyn Fn(LearnerEvent) + Send + Sync>;
-
 /// A launcher's learner: events go to stdout, one JSON object a line, and the end of stdin asks for a drain.
 pub(super) fn run_supervised(
     layers: &Layers,
@@ -32,7 +30,7 @@ pub(super) fn run_supervised(
     let shutdown = shutdown::token_of_stdin();
     runtime()?.block_on(async {
         let listener = bind(config.learner.listen).await?;
-        let on_event: OnEvent = Arc::new(|event| {
+        let on_event: EventSink = Arc::new(|event| {
             // Numbers, strings and lists always have a JSON form.
             if let Ok(text) = serde_json::to_string(&event) {
                 output::line(&text);
@@ -66,7 +64,7 @@ pub(super) fn run(layers: &Layers, reports: Reports, registry: &Registry) -> Res
         })?;
         let progress = Progress::new(reports.progress, config.run.total_steps);
         progress.note(&format!("run directory: {}", directory.path.display()));
-        let on_event: OnEvent = Arc::new(move |event| progress.event(&event));
+        let on_event: EventSink = Arc::new(move |event| progress.event(&event));
         let path = directory.path.clone();
         let summary = learn(config, environment, path, listener, on_event, shutdown).await?;
         report::print(&summary, &directory.path, Restarts::NotOurs, reports.json);
@@ -79,7 +77,7 @@ async fn learn(
     environment: EnvironmentSpec,
     run_directory: PathBuf,
     listener: TcpListener,
-    on_event: OnEvent,
+    on_event: EventSink,
     shutdown: CancellationToken,
 ) -> Result<Summary, Failure> {
     let options = LearnerOptions {

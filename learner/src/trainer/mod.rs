@@ -1,4 +1,43 @@
-//! The trainer.
+//! The trainer: one thread of its own that turns queued unrolls into new policy versions. It never awaits.
 
 pub mod batch;
+pub mod run_loop;
+pub mod tally;
 pub mod update;
+
+use bytes::Bytes;
+
+use self::{
+    batch::Batch,
+    update::{UpdateFault, UpdateMetrics, Updater},
+};
+
+/// What the trainer's thread needs of an algorithm; tests put a scripted one in its place.
+pub trait PolicyUpdater {
+    /// Trains on `batch`. `progress_remaining` falls from 1 to 0 over the run.
+    ///
+    /// # Errors
+    /// [`UpdateFault`] if a number was not finite; parameters and optimiser are then as before.
+    fn update(
+        &mut self,
+        batch: &Batch,
+        progress_remaining: f64,
+    ) -> Result<UpdateMetrics, UpdateFault>;
+
+    /// All parameters, little-endian f32 in layout order.
+    fn parameters(&self) -> Bytes;
+}
+
+impl PolicyUpdater for Updater {
+    fn update(
+        &mut self,
+        batch: &Batch,
+        progress_remaining: f64,
+    ) -> Result<UpdateMetrics, UpdateFault> {
+        Updater::update(self, batch, progress_remaining)
+    }
+
+    fn parameters(&self) -> Bytes {
+        Updater::parameters(self)
+    }
+}

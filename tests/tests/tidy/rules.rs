@@ -129,6 +129,7 @@ pub(crate) fn may_name_protobuf(path: &str) -> bool {
         || is_module(path, "common/src/wire")
         || is_module(path, "learner/src/service")
         || is_module(path, "actor/src/client")
+        || is_module(path, "actor/src/connect")
 }
 
 fn carries_no_tensor(path: &str) -> bool {
@@ -138,6 +139,7 @@ fn carries_no_tensor(path: &str) -> bool {
         "learner/src/roster",
         "learner/src/service",
         "actor/src/client",
+        "actor/src/connect",
         "actor/src/session",
     ];
     modules.iter().any(|module| is_module(path, module))

@@ -1,0 +1,343 @@
+//! A whole actor against a scripted learner, over real sockets.
+
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, atomic::AtomicUsize},
+};
+
+use springbok_common::{
+    ids::{RunId, UnrollSequence},
+    policy::{ActorCritic, export_flat, layout_fingerprint},
+    reject::{RejectReason, Verdict},
+    snapshot::ParameterSnapshot,
+    spec::{Activation, RolloutShape, SpecFingerprint},
+    unroll::Unroll,
+    version::{LearnerEpoch, PolicyVersion},
+    wire::{acknowledgement, decode_unroll, join_reply, snapshot_chunks},
+};
+use springbok_proto::v1::training_server::{Training, TrainingServer};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Streaming};
+
+use super::*;
+use crate::environment::Registry;
+
+type Replies<T> = ReceiverStream<Result<T, Status>>;
+
+/// What the learner answers to the unrolls of one stream before it ends that stream.
+#[derive(Clone, Copy)]
+enum Answer {
+    Acknowledge(Verdict),
+    /// End the stream without an answer.
+    Break,
+    /// Acknowledge, then drain.
+    Drain,
+}
+
+/// What the learner saw.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Hello,
+    Unroll { sequence: u64, version: u64 },
+    Goodbye { final_sequence: u64 },
+    End,
+}
+
+/// A learner that plays one script for each trajectory stream.
+struct Scripted {
+    terms: JoinTerms,
+    agreement: Agreement,
+    scripts: Vec<Vec<Answer>>,
+    streams: AtomicUsize,
+    seen: Mutex<Vec<Seen>>,
+    actor_ids: Mutex<Vec<Vec<u8>>>,
+}
+
+fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
+    let environment = Registry::built_in()
+        .make("Catch", &toml::Table::new())
+        .unwrap()
+        .spec()
+        .clone();
+    let network = NetworkSpec {
+        observation_len: environment.observation.len(),
+        logits: environment.action.logits(),
+        hidden_sizes: vec![8],
+        activation: Activation::Relu,
+        shared_torso: false,
+    };
+    let agreement = Agreement {
+        environment,
+        network,
+        rollout: RolloutShape {
+            unroll_length: 5,
+            environments: 2,
+        },
+    };
+    let terms = JoinTerms {
+        run_id: RunId::random(),
+        epoch: LearnerEpoch(4),
+        actor_index: 3,
+        environment_id: "Catch".into(),
+        environment_options: String::new(),
+        hidden_sizes: vec![8],
+        activation: Activation::Relu,
+        shared_torso: false,
+        rollout: agreement.rollout,
+        seed: 1,
+        fingerprint: agreement.fingerprint(),
+        outbox_unrolls: 1,
+        message_bytes_max: 4 << 20,
+    };
+    Scripted {
+        terms,
+        agreement,
+        scripts,
+        streams: AtomicUsize::new(0),
+        seen: Mutex::default(),
+        actor_ids: Mutex::default(),
+    }
+}
+
+impl Scripted {
+    fn note(&self, seen: Seen) {
+        self.seen.lock().unwrap().push(seen);
+    }
+
+    fn snapshot(&self, version: u64) -> ParameterSnapshot {
+        let network = &self.agreement.network;
+        let policy = ActorCritic::new(network, version, &burn::tensor::Device::flex());
+        ParameterSnapshot::seal(
+            self.terms.epoch,
+            PolicyVersion(version),
+            layout_fingerprint(network),
+            export_flat(&policy),
+        )
+    }
+
+    async fn play(
+        &self,
+        mut messages: Streaming<v1::ActorMessage>,
+        replies: &mpsc::Sender<Result<v1::LearnerMessage, Status>>,
+    ) {
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed);
+        let mut answers = self.scripts[stream].iter();
+        loop {
+            let message = messages.message().await.unwrap_or_default();
+            match message.and_then(|message| message.kind) {
+                None => return self.note(Seen::End),
+                Some(actor_message::Kind::Hello(_)) => self.note(Seen::Hello),
+                Some(actor_message::Kind::Goodbye(goodbye)) => self.note(Seen::Goodbye {
+                    final_sequence: goodbye.final_sequence,
+                }),
+                Some(actor_message::Kind::Unroll(unroll)) => {
+                    let unroll: Unroll = decode_unroll(unroll, &self.agreement).unwrap();
+                    let header = unroll.header();
+                    self.note(Seen::Unroll {
+                        sequence: header.sequence.0,
+                        version: header.version.0,
+                    });
+                    let sequence = header.sequence;
+                    match answers.next() {
+                        Some(Answer::Acknowledge(verdict)) => {
+                            acknowledge(replies, sequence, *verdict).await;
+                        }
+                        Some(Answer::Drain) => {
+                            acknowledge(replies, sequence, Verdict::Admitted).await;
+                            let draining = learner_message::Kind::Draining(v1::Draining {});
+                            reply(replies, draining).await;
+                        }
+                        Some(Answer::Break) => return,
+                        // The actor may have begun one more before it read the word of draining.
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn acknowledge(
+    replies: &mpsc::Sender<Result<v1::LearnerMessage, Status>>,
+    sequence: UnrollSequence,
+    verdict: Verdict,
+) {
+    let message = acknowledgement(sequence, verdict);
+    reply(replies, learner_message::Kind::Acknowledgement(message)).await;
+}
+
+async fn reply(
+    replies: &mpsc::Sender<Result<v1::LearnerMessage, Status>>,
+    kind: learner_message::Kind,
+) {
+    let message = v1::LearnerMessage { kind: Some(kind) };
+    let _ = replies.send(Ok(message)).await;
+}
+
+/// The service: it shares the learner with the test.
+struct Service(Arc<Scripted>);
+
+#[tonic::async_trait]
+impl Training for Service {
+    type StreamTrajectoriesStream = Replies<v1::LearnerMessage>;
+    type StreamParametersStream = Replies<v1::SnapshotChunk>;
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinReply>, Status> {
+        let actor_id = request.into_inner().actor_id.to_vec();
+        self.0.actor_ids.lock().unwrap().push(actor_id);
+        Ok(Response::new(join_reply(&self.0.terms)))
+    }
+
+    async fn stream_trajectories(
+        &self,
+        request: Request<Streaming<v1::ActorMessage>>,
+    ) -> Result<Response<Self::StreamTrajectoriesStream>, Status> {
+        let (replies, stream) = mpsc::channel(4);
+        let learner = Arc::clone(&self.0);
+        tokio::spawn(async move { learner.play(request.into_inner(), &replies).await });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn stream_parameters(
+        &self,
+        _request: Request<v1::ParametersRequest>,
+    ) -> Result<Response<Self::StreamParametersStream>, Status> {
+        let (chunks, stream) = mpsc::channel(4);
+        let mut damaged = snapshot_chunks(&self.0.snapshot(6));
+        damaged[0].checksum ^= 1;
+        let whole = snapshot_chunks(&self.0.snapshot(7));
+        tokio::spawn(async move {
+            for chunk in damaged.into_iter().chain(whole) {
+                let _ = chunks.send(Ok(chunk)).await;
+            }
+            chunks.closed().await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+async fn listen(learner: &Arc<Scripted>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = TrainingServer::new(Service(Arc::clone(learner)));
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+fn options(address: impl std::fmt::Display) -> ActorOptions {
+    ActorOptions {
+        learner: format!("http://{address}"),
+        index: None,
+        environment_id: None,
+        registry: Arc::new(Registry::built_in()),
+        learner_wait_max: Duration::from_secs(20),
+    }
+}
+
+#[tokio::test]
+async fn an_actor_streams_survives_a_lost_stream_and_leaves_when_told() {
+    let admitted = Answer::Acknowledge(Verdict::Admitted);
+    let stale = Answer::Acknowledge(Verdict::Rejected(RejectReason::TooStale));
+    let learner = Arc::new(scripted(vec![
+        vec![admitted, stale, Answer::Break],
+        vec![admitted, Answer::Drain],
+    ]));
+    let address = listen(&learner).await;
+    let report = run(options(address), CancellationToken::new())
+        .await
+        .unwrap();
+
+    let seen = std::mem::take(&mut *learner.seen.lock().unwrap());
+    let unroll = |sequence| Seen::Unroll {
+        sequence,
+        version: 7,
+    };
+    let first = [Seen::Hello, unroll(1), unroll(2), unroll(3)];
+    let second = [Seen::Hello, unroll(3), unroll(4)];
+    assert_eq!(seen[..4], first);
+    assert_eq!(seen[4..7], second, "the unsettled unroll comes again");
+    let produced = report.unrolls;
+    assert!((4..=5).contains(&produced));
+    let goodbye = Seen::Goodbye {
+        final_sequence: produced,
+    };
+    assert_eq!(seen[seen.len() - 2..], [goodbye, Seen::End]);
+    assert_eq!(report.steps, produced * 10);
+    assert_eq!((report.rejected, report.reconnects), (1, 1));
+    assert_eq!((report.dropped, report.snapshots_refused), (0, 2));
+    let actor_ids = learner.actor_ids.lock().unwrap();
+    assert_eq!(actor_ids.len(), 2);
+    assert_eq!(actor_ids[0], actor_ids[1], "a rejoining actor is the same");
+}
+
+#[tokio::test]
+async fn an_actor_says_goodbye_when_it_is_asked_to_stop() {
+    let learner = Arc::new(scripted(vec![vec![
+        Answer::Acknowledge(Verdict::Admitted);
+        1_000_000
+    ]]));
+    let address = listen(&learner).await;
+    let shutdown = CancellationToken::new();
+    let actor = tokio::spawn(run(options(address), shutdown.clone()));
+    while learner.seen.lock().unwrap().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shutdown.cancel();
+    let report = actor.await.unwrap().unwrap();
+    let seen = learner.seen.lock().unwrap();
+    let goodbye = Seen::Goodbye {
+        final_sequence: report.unrolls,
+    };
+    assert_eq!(seen[seen.len() - 2..], [goodbye, Seen::End]);
+}
+
+#[tokio::test]
+async fn a_learner_that_means_something_else_is_left() {
+    let mut learner = scripted(vec![]);
+    learner.terms.fingerprint = SpecFingerprint(1);
+    let address = listen(&Arc::new(learner)).await;
+    let error = run(options(address), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit_code(), 64);
+    assert!(error.to_string().contains("fingerprint"), "{error}");
+
+    let mut wrong = options(address);
+    wrong.environment_id = Some("CartPole-v1".into());
+    let error = run(wrong, CancellationToken::new()).await.unwrap_err();
+    assert_eq!(error.exit_code(), 64);
+}
+
+#[tokio::test]
+async fn an_actor_without_a_learner_gives_up_and_says_so() {
+    // Bound and closed again: nobody listens there.
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut alone = options(closed);
+    alone.learner_wait_max = Duration::from_millis(400);
+    let error = run(alone.clone(), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit_code(), 69);
+    assert!(error.to_string().contains(&alone.learner), "{error}");
+
+    alone.learner_wait_max = Duration::ZERO;
+    let shutdown = CancellationToken::new();
+    let actor = tokio::spawn(run(alone, shutdown.clone()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    shutdown.cancel();
+    assert_eq!(actor.await.unwrap().unwrap(), ActorReport::default());
+
+    let error = run(options("no url at all"), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit_code(), 64);
+}

@@ -1,0 +1,333 @@
+//! One learner from start to end: service and trainer side by side, then the drain, then the results.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use springbok_common::{
+    config::Config,
+    ids::RunId,
+    policy::{layout_fingerprint, write_safetensors},
+    spec::{EnvironmentSpec, NetworkSpec},
+    unroll::Agreement,
+    version::LearnerEpoch,
+    wire::JoinTerms,
+};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::spawn_blocking,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    EventSink,
+    admission::{Admission, Fence},
+    books::Books,
+    device,
+    error::LearnerError,
+    metrics::MetricsWriter,
+    output::write_whole,
+    publisher::{Publications, Publisher},
+    queue::{QueueReceiver, QueueSender, queue},
+    service::{self, Edge, Serving},
+    summary::{LearnerEvent, Summary},
+    trainer::{
+        run_loop::{self, TrainerLinks, TrainerReport},
+        update::Updater,
+    },
+};
+
+/// Time that the trainer has to finish the update it is in. One takes seconds at the worst.
+const TRAINER_STOP_S_MAX: u64 = 60;
+
+/// Stack of the trainer's thread: automatic differentiation walks its graph recursively.
+const TRAINER_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a learner starts with.
+pub struct LearnerOptions {
+    /// The resolved configuration.
+    pub config: Config,
+    /// What is played.
+    pub environment: EnvironmentSpec,
+    /// Where results are written; it exists.
+    pub run_directory: PathBuf,
+    /// Where actors connect.
+    pub listener: TcpListener,
+}
+
+/// What `policy.safetensors` is for: the content of `policy.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyDescription {
+    /// The training run.
+    pub run_id: RunId,
+    /// Updates behind the parameters.
+    pub policy_version: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The network.
+    pub network: NetworkSpec,
+    /// What it plays.
+    pub environment: EnvironmentSpec,
+    /// Options of the environment, a TOML table.
+    pub environment_options: String,
+}
+
+type TrainerResult = Result<TrainerReport, LearnerError>;
+
+/// The parts of a running learner.
+struct Learner {
+    run_id: RunId,
+    config: Config,
+    agreement: Agreement,
+    device: String,
+    books: Books,
+    queue: QueueReceiver,
+    stop: CancellationToken,
+}
+
+/// Runs a learner until its work is done or `shutdown` is cancelled, and writes `summary.json`, `policy.safetensors` and
+/// `policy.json`.
+///
+/// # Errors
+/// [`LearnerError`]; its exit code is the process's.
+pub async fn run(
+    options: LearnerOptions,
+    on_event: EventSink,
+    shutdown: CancellationToken,
+) -> Result<Summary, LearnerError> {
+    let LearnerOptions {
+        config,
+        environment,
+        run_directory,
+        listener,
+    } = options;
+    let agreement = Agreement {
+        network: config.network(&environment),
+        rollout: config.rollout(),
+        environment,
+    };
+    let (choice, network) = (config.learner.device, agreement.network.clone());
+    let rows = config.batch_rows();
+    // Asking the drivers for adapters takes a moment.
+    let chosen = spawn_blocking(move || device::choose(choice, &network, rows)).await;
+    let (device, device_name, device_reason) = chosen.map_err(|_| LearnerError::TrainerDied)??;
+
+    let run_id = RunId::random();
+    let fence = Fence {
+        run_id,
+        epoch: LearnerEpoch::FIRST,
+        lag_versions_max: config.lag.max_versions,
+    };
+    let (queue_in, queue_out) = queue(config.learner.queue_unrolls);
+    let layout = layout_fingerprint(&agreement.network);
+    let (publisher, publications) = Publisher::new(fence.epoch, layout);
+    let learner = Learner {
+        run_id,
+        books: Books::new(Admission::new(fence, config.limits.actors_max)),
+        queue: queue_out,
+        stop: CancellationToken::new(),
+        device: device_name,
+        config,
+        agreement,
+    };
+    let links = TrainerLinks {
+        queue: learner.queue.clone(),
+        books: learner.books.clone(),
+        publisher,
+        stop: learner.stop.clone(),
+        on_event: Arc::clone(&on_event),
+        metrics: MetricsWriter::create(&run_directory.join("metrics.jsonl"))?,
+    };
+    let address = listener.local_addr().map_err(LearnerError::Start)?;
+    let edge = learner.edge(queue_in, publications.clone());
+    let serving = service::serve(listener, edge).await;
+    on_event(LearnerEvent::Listening {
+        address: address.to_string(),
+        run_id,
+        device: learner.device.clone(),
+        device_reason,
+    });
+    let trainer = learner.start_trainer(device, links)?;
+    let report = learner
+        .until_done(serving, publications, trainer, &shutdown)
+        .await?;
+    let summary = learner.results(&report, &run_directory)?;
+    on_event(LearnerEvent::Finished {
+        summary: Box::new(summary.clone()),
+    });
+    Ok(summary)
+}
+
+impl Learner {
+    fn edge(&self, queue: QueueSender, publications: Publications) -> Arc<Edge> {
+        let config = &self.config;
+        let terms = JoinTerms {
+            run_id: self.run_id,
+            epoch: LearnerEpoch::FIRST,
+            actor_index: 0,
+            environment_id: config.environment.id.clone(),
+            environment_options: config.environment.options.to_string(),
+            hidden_sizes: config.policy.hidden_sizes.clone(),
+            activation: config.policy.activation,
+            shared_torso: config.policy.shared_torso,
+            rollout: self.agreement.rollout,
+            seed: config.run.seed,
+            fingerprint: self.agreement.fingerprint(),
+            outbox_unrolls: config.actor.outbox_unrolls,
+            message_bytes_max: config.limits.message_bytes_max,
+        };
+        Edge::new(
+            self.books.clone(),
+            queue,
+            publications,
+            self.agreement.clone(),
+            terms,
+            config.limits.clone(),
+        )
+    }
+
+    /// The trainer computes on a thread of its own; the result arrives when it ends, and none if it panics.
+    fn start_trainer(
+        &self,
+        device: burn::tensor::Device,
+        links: TrainerLinks,
+    ) -> Result<oneshot::Receiver<TrainerResult>, LearnerError> {
+        let (result, receiver) = oneshot::channel();
+        let (config, agreement) = (self.config.clone(), self.agreement.clone());
+        thread::Builder::new()
+            .name("trainer".to_owned())
+            .stack_size(TRAINER_STACK_BYTES)
+            .spawn(move || {
+                let updater = Updater::new(&config, &agreement, device);
+                // Nobody waits for the result only if the learner has failed already.
+                let _ = result.send(run_loop::run(updater, &config, links));
+            })
+            .map_err(LearnerError::Start)?;
+        Ok(receiver)
+    }
+
+    /// Waits for the trainer's end, a failure or `shutdown`; then drains.
+    async fn until_done(
+        &self,
+        mut serving: Serving,
+        publications: Publications,
+        mut trainer: oneshot::Receiver<TrainerResult>,
+        shutdown: &CancellationToken,
+    ) -> TrainerResult {
+        let mut ended = None;
+        tokio::select! {
+            () = ready(publications.clone()) => serving.ready().await,
+            result = &mut trainer => ended = Some(result),
+            () = shutdown.cancelled() => {}
+        }
+        let mut transport = Ok(());
+        if ended.is_none() {
+            tokio::select! {
+                result = &mut trainer => ended = Some(result),
+                () = shutdown.cancelled() => {}
+                failed = serving.failed() => transport = failed,
+            }
+        }
+        self.stop.cancel();
+        let grace = Duration::from_secs(TRAINER_STOP_S_MAX);
+        let end_of_trainer = async {
+            match ended {
+                Some(result) => Ok(result),
+                None => timeout(grace, trainer).await,
+            }
+        };
+        let ((), result) = tokio::join!(serving.drain(), end_of_trainer);
+        transport?;
+        let stuck = |_| LearnerError::TrainerStuck {
+            seconds: TRAINER_STOP_S_MAX,
+        };
+        let report = result
+            .map_err(stuck)?
+            .map_err(|_| LearnerError::TrainerDied)??;
+        // Streams and trainer have ended, so what is still queued now is what nobody will train on.
+        let left = self.queue.clear();
+        let mut books = self.books.lock();
+        books.ledger.discard(left);
+        books.ledger.check()?;
+        Ok(report)
+    }
+
+    /// Sums up and writes everything that a run leaves behind.
+    fn results(
+        &self,
+        report: &TrainerReport,
+        run_directory: &Path,
+    ) -> Result<Summary, LearnerError> {
+        let summary = self.summary(report);
+        let description = PolicyDescription {
+            run_id: self.run_id,
+            policy_version: report.version.0,
+            seed: self.config.run.seed,
+            network: self.agreement.network.clone(),
+            environment: self.agreement.environment.clone(),
+            environment_options: self.config.environment.options.to_string(),
+        };
+        let policy = write_safetensors(&report.parameters, &self.agreement.network)?;
+        write_whole(&run_directory.join("policy.safetensors"), &policy)?;
+        write_json(&run_directory.join("policy.json"), &description)?;
+        write_json(&run_directory.join("summary.json"), &summary)?;
+        Ok(summary)
+    }
+
+    fn summary(&self, report: &TrainerReport) -> Summary {
+        let books = self.books.lock();
+        let tally = &report.tally;
+        let counts = books.ledger.counts();
+        let env_steps = counts.produced * self.agreement.rollout.steps() as u64;
+        let wall_s = report.wall.as_secs_f64();
+        let per_second = |steps: u64| steps as f64 / wall_s.max(f64::MIN_POSITIVE);
+        let time = tally.time_shares();
+        Summary {
+            run_id: self.run_id,
+            environment: self.agreement.environment.id.clone(),
+            device: self.device.clone(),
+            seed: self.config.run.seed,
+            env_steps,
+            trained_steps: tally.trained_steps,
+            updates: tally.updates,
+            updates_rolled_back: tally.updates_rolled_back,
+            wall_s,
+            env_steps_per_s: per_second(env_steps),
+            trained_steps_per_s: per_second(tally.trained_steps),
+            episodes: tally.episodes,
+            return_mean_100: tally.return_mean(),
+            return_best_100: tally.return_best(),
+            threshold: tally.threshold,
+            lag: tally.lag.summary(),
+            lag_causes: tally.lag.causes(),
+            ess: tally.ess_mean(),
+            clip_fraction: tally.clip_fraction_mean(),
+            ledger: counts.clone(),
+            rejected: books.ledger.rejected_by_reason().clone(),
+            actors: books.roster.counts(),
+            time,
+            bottleneck: time.bottleneck(),
+        }
+    }
+}
+
+/// Waits for the first snapshot.
+async fn ready(mut publications: Publications) {
+    if publications.wait_for(Option::is_some).await.is_err() {
+        // The trainer is gone; whoever waits for its result hears of it.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LearnerError> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|error| crate::output::failed(path, error.into()))?;
+    text.push(b'\n');
+    write_whole(path, &text)
+}

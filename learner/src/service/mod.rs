@@ -1,0 +1,280 @@
+//! The gRPC edge of the learner: it turns messages into events for the pure state machines and knows nothing else.
+
+mod incoming;
+mod join;
+mod parameters;
+mod trajectories;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use springbok_common::{
+    config::LimitsConfig,
+    ids::{ActorId, RunId},
+    unroll::Agreement,
+    version::LearnerEpoch,
+    wire::JoinTerms,
+};
+use springbok_proto::v1::{
+    ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest, SnapshotChunk,
+    training_server::{Training, TrainingServer},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{books::Books, publisher::Publications, queue::QueueSender};
+
+/// Time for connections to close after their streams have ended.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// Streams of one connection: three calls of an actor, health checks, and room for a reconnect.
+const STREAMS_PER_CONNECTION: u32 = 16;
+
+/// HTTP/2 frames of unrolls. The default of 16 KiB costs several times as many wake-ups.
+const FRAME_BYTES: u32 = 64 * 1024;
+
+/// Headers that a call may carry.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// A connection without traffic is asked for a sign of life this often, and has as long as that to give one.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// What every call needs.
+#[derive(Debug)]
+pub struct Edge {
+    books: Books,
+    queue: QueueSender,
+    publications: Publications,
+    agreement: Agreement,
+    terms: JoinTerms,
+    limits: LimitsConfig,
+    /// No new work; open streams are asked to end.
+    draining: CancellationToken,
+    /// Open streams end now.
+    closing: CancellationToken,
+    trajectory_tasks: Tasks,
+    parameter_tasks: Tasks,
+    /// Ends the current trajectory stream of an actor.
+    streams: Mutex<HashMap<ActorId, CancellationToken>>,
+}
+
+impl Edge {
+    /// An edge that admits unrolls of `agreement` into `queue`, on `terms`; the terms' actor index is filled in for
+    /// each actor.
+    #[must_use]
+    pub fn new(
+        books: Books,
+        queue: QueueSender,
+        publications: Publications,
+        agreement: Agreement,
+        terms: JoinTerms,
+        limits: LimitsConfig,
+    ) -> Arc<Self> {
+        // An actor that reconnects may have its old stream open for a while.
+        let streams_max = 2 * limits.actors_max + 2;
+        Arc::new(Self {
+            books,
+            queue,
+            publications,
+            agreement,
+            terms,
+            limits,
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            trajectory_tasks: Tasks::new(streams_max),
+            parameter_tasks: Tasks::new(streams_max),
+            streams: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Makes `token` the way to end the stream of `actor`, and ends the stream before it.
+    fn supersede(&self, actor: ActorId, token: CancellationToken) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only streams that are open are worth keeping.
+        streams.retain(|_, open| !open.is_cancelled());
+        if let Some(earlier) = streams.insert(actor, token) {
+            earlier.cancel();
+        }
+    }
+
+    fn end_stream(&self, actor: ActorId) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = streams.remove(&actor) {
+            open.cancel();
+        }
+    }
+
+    /// Checks the ids that every stream begins with.
+    fn identify(
+        &self,
+        actor_id: &[u8],
+        run_id: &[u8],
+        learner_epoch: u32,
+    ) -> Result<ActorId, Status> {
+        let actor = ActorId::from_bytes(actor_id)
+            .ok_or_else(|| Status::invalid_argument("actor_id is not 16 bytes"))?;
+        let run = RunId::from_bytes(run_id)
+            .ok_or_else(|| Status::invalid_argument("run_id is not 16 bytes"))?;
+        if run != self.terms.run_id || LearnerEpoch(learner_epoch) != self.terms.epoch {
+            return Err(Status::failed_precondition(
+                "this learner trains another run or is another life of it: join again",
+            ));
+        }
+        Ok(actor)
+    }
+}
+
+/// Bounds the streams of one kind, and tells when all have ended.
+#[derive(Debug)]
+struct Tasks {
+    places: Arc<Semaphore>,
+    max: u32,
+}
+
+impl Tasks {
+    fn new(max: usize) -> Self {
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        Self {
+            places: Arc::new(Semaphore::new(max as usize)),
+            max,
+        }
+    }
+
+    fn begin(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("too many streams are open"))
+    }
+
+    async fn all_ended(&self) {
+        // The semaphore is never closed, so the result says nothing.
+        let _ = self.places.acquire_many(self.max).await;
+    }
+}
+
+/// Answers calls.
+#[derive(Debug, Clone)]
+struct TrainingService(Arc<Edge>);
+
+#[tonic::async_trait]
+impl Training for TrainingService {
+    type StreamTrajectoriesStream = ReceiverStream<Result<LearnerMessage, Status>>;
+    type StreamParametersStream = ReceiverStream<Result<SnapshotChunk, Status>>;
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        join::join(&self.0, request.get_ref()).map(Response::new)
+    }
+
+    async fn stream_trajectories(
+        &self,
+        request: Request<Streaming<ActorMessage>>,
+    ) -> Result<Response<Self::StreamTrajectoriesStream>, Status> {
+        trajectories::open(Arc::clone(&self.0), request.into_inner()).map(Response::new)
+    }
+
+    async fn stream_parameters(
+        &self,
+        request: Request<ParametersRequest>,
+    ) -> Result<Response<Self::StreamParametersStream>, Status> {
+        parameters::open(Arc::clone(&self.0), request.get_ref()).map(Response::new)
+    }
+}
+
+/// A service that answers calls.
+pub struct Serving {
+    edge: Arc<Edge>,
+    health: HealthReporter,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop: CancellationToken,
+}
+
+/// Answers calls on `listener`; the health service says NOT_SERVING until [`Serving::ready`].
+pub async fn serve(listener: TcpListener, edge: Arc<Edge>) -> Serving {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let serving = |task, stop| Serving {
+        edge: Arc::clone(&edge),
+        health,
+        task,
+        stop,
+    };
+    let message_bytes_max = edge.limits.message_bytes_max;
+    let training = TrainingServer::new(TrainingService(Arc::clone(&edge)))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(message_bytes_max);
+    let stop = CancellationToken::new();
+    let incoming = incoming::accept(listener, &edge.limits, stop.clone());
+    let router = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_frame_size(FRAME_BYTES)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(health_service)
+        .add_service(training);
+    let stopped = stop.clone().cancelled_owned();
+    let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+    let serving = serving(task, stop);
+    serving.set_health(ServingStatus::NotServing).await;
+    serving
+}
+
+impl Serving {
+    async fn set_health(&self, status: ServingStatus) {
+        let name = <TrainingServer<TrainingService> as tonic::server::NamedService>::NAME;
+        for service in ["", name] {
+            self.health.set_service_status(service, status).await;
+        }
+    }
+
+    /// The first parameters are published: actors may come.
+    pub async fn ready(&self) {
+        self.set_health(ServingStatus::Serving).await;
+    }
+
+    /// Waits for the service to end, which it only does by itself when it fails.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub async fn failed(&mut self) -> Result<(), tonic::transport::Error> {
+        (&mut self.task).await.unwrap_or(Ok(()))
+    }
+
+    /// Asks every actor to leave, waits for their Goodbyes at most `limits.drain_s_max`, and closes. Afterwards
+    /// nothing is admitted any more.
+    pub async fn drain(mut self) {
+        self.set_health(ServingStatus::NotServing).await;
+        self.edge.draining.cancel();
+        self.edge.queue.close();
+        let grace = Duration::from_secs(self.edge.limits.drain_s_max);
+        if timeout(grace, self.edge.trajectory_tasks.all_ended()).await.is_err() {
+            tracing::warn!(?grace, "some actors did not say Goodbye in time");
+        }
+        self.edge.closing.cancel();
+        let ended = async {
+            self.edge.trajectory_tasks.all_ended().await;
+            self.edge.parameter_tasks.all_ended().await;
+        };
+        if timeout(CLOSE_MAX, ended).await.is_err() {
+            tracing::warn!("some streams did not end in time");
+        }
+        self.stop.cancel();
+        // A peer that never finished its handshake would keep the server open for ever.
+        if timeout(CLOSE_MAX, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}

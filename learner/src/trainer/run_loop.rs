@@ -1,0 +1,421 @@
+//! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
+
+use std::{
+    mem,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use springbok_common::{
+    config::Config,
+    spec::RolloutShape,
+    unroll::Unroll,
+    version::{PolicyLag, PolicyVersion},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PolicyUpdater,
+    batch::Batch,
+    tally::Tally,
+    update::{UpdateFault, UpdateMetrics},
+};
+use crate::{
+    EventSink,
+    books::Books,
+    error::LearnerError,
+    lag::{LagCauses, LagMeter, Moments, Timeline},
+    ledger::LedgerCounts,
+    metrics::{Metric, MetricsWriter, Row},
+    publisher::Publisher,
+    queue::{Arrived, NothingToTake, QueueReceiver},
+    summary::{LearnerEvent, Progress, Threshold},
+};
+
+/// Longest wait before the trainer looks whether it should stop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Rolled-back updates in a row after which the run ends.
+const NON_FINITE_UPDATES_MAX: u32 = 3;
+
+/// What the trainer's thread is connected to.
+pub struct TrainerLinks {
+    /// Where unrolls come from.
+    pub queue: QueueReceiver,
+    /// Roster and ledger.
+    pub books: Books,
+    /// Where parameters go.
+    pub publisher: Publisher,
+    /// Cancelled from outside to end the loop.
+    pub stop: CancellationToken,
+    /// Told about progress.
+    pub on_event: EventSink,
+    /// `metrics.jsonl`.
+    pub metrics: MetricsWriter,
+}
+
+/// What remains of a trainer.
+#[derive(Debug)]
+pub struct TrainerReport {
+    /// The counts.
+    pub tally: Tally,
+    /// The last version.
+    pub version: PolicyVersion,
+    /// Its parameters, little-endian f32 in layout order.
+    pub parameters: Bytes,
+    /// From the first publication to the end.
+    pub wall: Duration,
+}
+
+/// The settings that the loop reads.
+#[derive(Debug, Clone)]
+struct Settings {
+    batch_unrolls: usize,
+    rollout: RolloutShape,
+    total_steps: u64,
+    stop_return: Option<f64>,
+    update_delay: Duration,
+    progress_interval: Duration,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        Self {
+            batch_unrolls: config.learner.batch_unrolls,
+            rollout: config.rollout(),
+            total_steps: config.run.total_steps,
+            stop_return: config.run.stop_return,
+            update_delay: Duration::from_millis(config.learner.update_delay_ms),
+            progress_interval: Duration::from_millis(config.telemetry.progress_interval_ms),
+        }
+    }
+}
+
+struct Taken {
+    unroll: Unroll,
+    lag: PolicyLag,
+    moments: Moments,
+}
+
+/// What was last reported.
+struct Reported {
+    at: Instant,
+    trained_steps: u64,
+    ess: f64,
+    clip_fraction: f64,
+}
+
+struct Trainer<U> {
+    updater: U,
+    links: TrainerLinks,
+    settings: Settings,
+    version: PolicyVersion,
+    parameters: Bytes,
+    timeline: Timeline,
+    collected: Vec<Taken>,
+    batch: Batch,
+    tally: Tally,
+    non_finite_in_a_row: u32,
+    started: Instant,
+    reported: Reported,
+}
+
+/// Publishes version 0 and then trains until the run is done or `links.stop` is cancelled.
+///
+/// # Errors
+/// [`LearnerError::NonFinite`] after three rolled-back updates in a row; [`LearnerError::Output`] if metrics cannot be
+/// written.
+pub fn run<U: PolicyUpdater>(
+    updater: U,
+    config: &Config,
+    links: TrainerLinks,
+) -> Result<TrainerReport, LearnerError> {
+    let started = Instant::now();
+    let mut trainer = Trainer {
+        updater,
+        links,
+        settings: Settings::of(config),
+        version: PolicyVersion::default(),
+        parameters: Bytes::new(),
+        timeline: Timeline::default(),
+        collected: Vec::new(),
+        batch: Batch::default(),
+        tally: Tally::default(),
+        non_finite_in_a_row: 0,
+        started,
+        reported: Reported {
+            at: started,
+            trained_steps: 0,
+            ess: 1.0,
+            clip_fraction: 0.0,
+        },
+    };
+    trainer.publish();
+    let outcome = trainer.train_until_done();
+    let incomplete = trainer.collected.len() as u64;
+    trainer.links.books.lock().ledger.discard(incomplete);
+    trainer.links.metrics.flush()?;
+    outcome?;
+    Ok(TrainerReport {
+        wall: trainer.started.elapsed(),
+        tally: trainer.tally,
+        version: trainer.version,
+        parameters: trainer.parameters,
+    })
+}
+
+impl<U: PolicyUpdater> Trainer<U> {
+    fn train_until_done(&mut self) -> Result<(), LearnerError> {
+        while !self.is_done() && self.collect() {
+            self.delay();
+            self.train()?;
+            self.report_progress();
+        }
+        Ok(())
+    }
+
+    fn is_done(&mut self) -> bool {
+        let mean = self.tally.evident_return();
+        if let (Some(target), Some(mean)) = (self.settings.stop_return, mean)
+            && mean >= target
+        {
+            self.tally.threshold = Some(Threshold {
+                mean_return: mean,
+                env_steps: self.env_steps(),
+                wall_s: self.started.elapsed().as_secs_f64(),
+            });
+            return true;
+        }
+        self.tally.trained_steps >= self.settings.total_steps
+    }
+
+    /// Fills `collected` with a batch of unrolls that are young enough; `false` if the loop is to end first.
+    fn collect(&mut self) -> bool {
+        while self.collected.len() < self.settings.batch_unrolls {
+            if self.links.stop.is_cancelled() {
+                return false;
+            }
+            let asked = Instant::now();
+            let taken = self.links.queue.take(POLL);
+            if self.tally.updates > 0 || !self.collected.is_empty() {
+                // Before the first unroll the actors are still starting: that says nothing about their speed.
+                self.tally.waiting += asked.elapsed();
+            }
+            match taken {
+                Ok(arrived) => self.accept(arrived),
+                Err(NothingToTake::Timeout) => self.report_progress(),
+                Err(NothingToTake::Closed) => return false,
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, arrived: Arrived) {
+        let taken = Instant::now();
+        let Arrived { unroll, arrival } = arrived;
+        let parts = unroll.parts();
+        self.tally.unroll(&parts.episodes, &parts.timing);
+        let moments = Moments::new(&parts.timing, arrival, taken);
+        // The version stays as it is until this batch is trained, so the lag is that of the training.
+        let lag = self.version.lag_behind(unroll.header().version);
+        let mut books = self.links.books.lock();
+        match lag.filter(|lag| !books.fence().is_too_stale(*lag)) {
+            Some(lag) => self.collected.push(Taken {
+                unroll,
+                lag,
+                moments,
+            }),
+            None => books.ledger.expire(1),
+        }
+    }
+
+    /// Sleeps as configured, in slices, so that a stop is seen.
+    fn delay(&mut self) {
+        let begun = Instant::now();
+        while let Some(left) = self.settings.update_delay.checked_sub(begun.elapsed())
+            && !left.is_zero()
+            && !self.links.stop.is_cancelled()
+        {
+            thread::sleep(left.min(POLL));
+        }
+        self.tally.busy += begun.elapsed();
+    }
+
+    fn train(&mut self) -> Result<(), LearnerError> {
+        let begun = Instant::now();
+        let taken = mem::take(&mut self.collected);
+        let unrolls: Vec<_> = taken
+            .iter()
+            .map(|taken| (&taken.unroll, taken.lag))
+            .collect();
+        self.batch.assemble(&unrolls, self.settings.rollout);
+        let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
+        let outcome = self.updater.update(&self.batch, (1.0 - done).max(0.0));
+        match outcome {
+            Ok(metrics) => {
+                self.non_finite_in_a_row = 0;
+                let window = self.count_trained(&taken, begun);
+                self.version = self.version.next();
+                self.publish();
+                self.tally.updates += 1;
+                let elapsed = begun.elapsed();
+                self.tally.busy += elapsed;
+                self.tally.health(metrics.ess_prox, metrics.clip_fraction);
+                self.reported.ess = metrics.ess_prox;
+                self.reported.clip_fraction = metrics.clip_fraction;
+                let row = self.row(&metrics, &window, elapsed);
+                self.links.metrics.write(&row)
+            }
+            Err(fault) => {
+                self.tally.busy += begun.elapsed();
+                self.roll_back(taken.len() as u64, fault)
+            }
+        }
+    }
+
+    /// The updater has restored what it had; the data that broke it are dropped.
+    fn roll_back(&mut self, unrolls: u64, fault: UpdateFault) -> Result<(), LearnerError> {
+        self.links.books.lock().ledger.evict(unrolls);
+        self.tally.updates_rolled_back += 1;
+        self.non_finite_in_a_row += 1;
+        tracing::warn!(%fault, unrolls, "update rolled back");
+        if self.non_finite_in_a_row < NON_FINITE_UPDATES_MAX {
+            return Ok(());
+        }
+        Err(LearnerError::NonFinite {
+            updates: self.non_finite_in_a_row,
+            fault,
+        })
+    }
+
+    /// Books trained unrolls; gives the lag of this update alone.
+    fn count_trained(&mut self, taken: &[Taken], trained_at: Instant) -> LagMeter {
+        let mut window = LagMeter::default();
+        for taken in taken {
+            let steps = taken.unroll.steps() as u64;
+            let behaviour = taken.unroll.header().version;
+            let causes = LagCauses::split(&self.timeline, behaviour, self.version, &taken.moments);
+            let age = trained_at.saturating_duration_since(taken.moments.opened);
+            window.record(steps, taken.lag, &causes, age);
+            self.tally.lag.record(steps, taken.lag, &causes, age);
+            self.tally.trained_steps += steps;
+        }
+        self.links.books.lock().ledger.train(taken.len() as u64);
+        window
+    }
+
+    fn publish(&mut self) {
+        self.parameters = self.updater.parameters();
+        self.links
+            .publisher
+            .publish(self.version, self.parameters.clone());
+        self.timeline.publish(self.version, Instant::now());
+    }
+
+    fn env_steps(&self) -> u64 {
+        let produced = self.links.books.lock().ledger.counts().produced;
+        produced * self.settings.rollout.steps() as u64
+    }
+
+    fn report_progress(&mut self) {
+        let since = self.reported.at.elapsed();
+        if since < self.settings.progress_interval {
+            return;
+        }
+        let lag = self.tally.lag.summary();
+        let steps = self.tally.trained_steps - self.reported.trained_steps;
+        let progress = Progress {
+            env_steps: self.env_steps(),
+            trained_steps: self.tally.trained_steps,
+            updates: self.tally.updates,
+            steps_per_s: steps as f64 / since.as_secs_f64().max(f64::MIN_POSITIVE),
+            return_mean_100: self.tally.return_mean(),
+            lag_mean: lag.mean,
+            lag_p95: lag.p95,
+            ess: self.reported.ess,
+            clip_fraction: self.reported.clip_fraction,
+            queue_fill: self.links.queue.fill(),
+            actors: self.links.books.lock().roster.present() as u64,
+            wall_s: self.started.elapsed().as_secs_f64(),
+        };
+        self.reported.at = Instant::now();
+        self.reported.trained_steps = self.tally.trained_steps;
+        (self.links.on_event)(LearnerEvent::Progress(progress));
+    }
+
+    fn row(&self, update: &UpdateMetrics, window: &LagMeter, elapsed: Duration) -> Row {
+        let mut row = Row::default();
+        let wall_s = self.started.elapsed().as_secs_f64();
+        row.set(Metric::GlobalStep, self.tally.trained_steps as f64);
+        row.set(Metric::EnvSteps, self.env_steps() as f64);
+        row.set(Metric::Updates, self.tally.updates as f64);
+        row.set(Metric::WallSeconds, wall_s);
+        let rate = self.tally.trained_steps as f64 / wall_s.max(f64::MIN_POSITIVE);
+        row.set(Metric::StepsPerSecond, rate);
+        row.set(Metric::Episodes, self.tally.episodes as f64);
+        let none = f64::NAN;
+        let mean_return = self.tally.return_mean().unwrap_or(none);
+        row.set(Metric::EpisodicReturn, mean_return);
+        let mean_length = self.tally.length_mean().unwrap_or(none);
+        row.set(Metric::EpisodicLength, mean_length);
+        let shares = self.tally.time_shares();
+        row.set(Metric::LearnerBusy, shares.learner_busy);
+        row.set(Metric::LearnerWaiting, shares.learner_waiting);
+        row.set(Metric::ActorsBlocked, shares.actors_blocked);
+        row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
+        row.set(Metric::QueueFill, self.links.queue.fill());
+        set_update(&mut row, update);
+        set_lag(&mut row, window);
+        let books = self.links.books.lock();
+        row.set(Metric::Actors, books.roster.present() as f64);
+        set_ledger(&mut row, books.ledger.counts());
+        row
+    }
+}
+
+fn set_update(row: &mut Row, update: &UpdateMetrics) {
+    row.set(Metric::LearningRate, update.learning_rate);
+    row.set(Metric::PolicyLoss, update.policy_loss);
+    row.set(Metric::ValueLoss, update.value_loss);
+    row.set(Metric::Entropy, update.entropy);
+    row.set(Metric::ApproxKl, update.approx_kl);
+    row.set(Metric::ClipFraction, update.clip_fraction);
+    row.set(Metric::ExplainedVariance, update.explained_variance);
+    row.set(Metric::GradientNorm, update.gradient_norm);
+    row.set(Metric::AdvantageMean, update.advantage_mean);
+    row.set(Metric::AdvantageStd, update.advantage_std);
+    row.set(Metric::Ess, update.ess_prox);
+    row.set(Metric::EssBehaviour, update.ess_behaviour);
+    row.set(Metric::RhoSaturation, update.rho_saturation);
+    row.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
+}
+
+fn set_lag(row: &mut Row, window: &LagMeter) {
+    let lag = window.summary();
+    row.set(Metric::LagMean, lag.mean);
+    row.set(Metric::LagP95, lag.p95);
+    row.set(Metric::LagMax, lag.max);
+    row.set(Metric::LagSeconds, lag.seconds);
+    let causes = window.causes();
+    row.set(Metric::LagPublish, causes.publish);
+    row.set(Metric::LagUnroll, causes.unroll);
+    row.set(Metric::LagOutbox, causes.outbox);
+    row.set(Metric::LagQueue, causes.queue);
+    row.set(Metric::LagBatch, causes.batch);
+}
+
+fn set_ledger(row: &mut Row, counts: &LedgerCounts) {
+    let violations = u8::from(counts.check().is_err());
+    row.set(Metric::LedgerProduced, counts.produced as f64);
+    row.set(Metric::LedgerAdmitted, counts.admitted as f64);
+    row.set(Metric::LedgerRejected, counts.rejected as f64);
+    row.set(Metric::LedgerLost, counts.lost as f64);
+    row.set(Metric::LedgerTrained, counts.trained as f64);
+    row.set(Metric::LedgerExpired, counts.expired as f64);
+    row.set(Metric::LedgerEvicted, counts.evicted as f64);
+    row.set(Metric::LedgerDiscarded, counts.discarded as f64);
+    row.set(Metric::LedgerQueued, counts.queued as f64);
+    row.set(Metric::LedgerDuplicates, counts.duplicates as f64);
+    row.set(Metric::LedgerViolations, f64::from(violations));
+}
