@@ -17,7 +17,7 @@ pub enum InferenceError {
         /// Which of the K environments.
         environment: usize,
     },
-    /// The network gave something else than [K, A] numbers.
+    /// The network gave something else than `[K, A]` numbers.
     #[error("the network's output cannot be read: {0}")]
     Output(String),
 }
@@ -59,8 +59,8 @@ impl Inference {
         Ok(())
     }
 
-    /// Samples one action for each environment from the policy at `observations` [K, O]; writes `actions` [K] and
-    /// `log_probs` [K], the log-probabilities under the very distribution that was sampled from.
+    /// Samples one action for each environment from the policy at `observations` `[K, O]`; writes `actions` `[K]` and
+    /// `log_probs` `[K]`, the log-probabilities under the very distribution that was sampled from.
     ///
     /// # Errors
     /// The logits are not finite.
@@ -81,7 +81,7 @@ impl Inference {
         Ok(())
     }
 
-    /// Writes the most probable action, `actions` [K], for each of `observations` [K, O]; of equals, the first.
+    /// Writes the most probable action, `actions` `[K]`, for each of `observations` `[K, O]`; of equals, the first.
     ///
     /// # Errors
     /// The logits are not finite.
@@ -107,7 +107,7 @@ impl Inference {
         Ok(())
     }
 
-    /// The logits [K, A] for `observations` [K, O].
+    /// The logits `[K, A]` for `observations` [K, O].
     fn forward(&self, observations: &[f32]) -> TensorData {
         let shape = [self.generators.len(), self.observation_len];
         let input = TensorData::new(observations.to_vec(), shape);

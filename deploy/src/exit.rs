@@ -9,16 +9,14 @@ pub(crate) enum Exit {
     Done,
     /// The command line or the configuration is at fault.
     Usage,
-    /// The peer stayed away past the retry budget.
-    Unavailable,
     /// The trainer, or an actor again and again, failed.
     Internal,
     /// Files could not be read or written.
     Files,
     /// A second interrupt ended everything at once.
     Interrupted,
-    /// What a child process ended with, passed on.
-    Child(u8),
+    /// What a library or a child process asks for, passed on: among others 69, a peer that stayed away too long.
+    Passed(u8),
 }
 
 impl Exit {
@@ -27,11 +25,10 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Usage => 64,
-            Self::Unavailable => 69,
             Self::Internal => 70,
             Self::Files => 74,
             Self::Interrupted => 130,
-            Self::Child(code) => code,
+            Self::Passed(code) => code,
         }
     }
 }
@@ -80,7 +77,7 @@ impl Failure {
             }
             source = cause.source();
         }
-        Self::new(Exit::Child(code), text)
+        Self::new(Exit::Passed(code), text)
     }
 
     /// A failure with any exit code.

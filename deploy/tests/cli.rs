@@ -281,7 +281,8 @@ fn a_run_that_is_missing_or_damaged_cannot_be_played() {
     assert_contains(&stderr(&run(&["eval", path], 74)), "policy.json");
     write(
         "policy.json",
-        r#"{"network": {"observation_len": 4, "logits": 2, "hidden_sizes": [8], "activation": "relu", "shared_torso": false}}"#,
+        r#"{"network": {"observation_len": 4, "logits": 2, "hidden_sizes": [8], "activation": "relu", "shared_torso": false},
+            "environment": {"id": "CartPole-v1"}, "environment_options": ""}"#,
     );
     write("policy.safetensors", "no tensors");
     assert_contains(&stderr(&run(&["eval", path], 74)), "policy.safetensors");

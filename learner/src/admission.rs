@@ -244,26 +244,44 @@ mod tests {
             version: PolicyVersion(8),
             ..good
         };
-        assert_eq!(admission.screen(actor, &header, newest), rejected(RejectReason::WrongRun));
+        assert_eq!(
+            admission.screen(actor, &header, newest),
+            rejected(RejectReason::WrongRun)
+        );
         header.run_id = good.run_id;
-        assert_eq!(admission.screen(actor, &header, newest), rejected(RejectReason::WrongEpoch));
+        assert_eq!(
+            admission.screen(actor, &header, newest),
+            rejected(RejectReason::WrongEpoch)
+        );
         header.epoch = good.epoch;
         assert_eq!(
             admission.screen(actor, &header, newest),
             Ok(Screened::Settled(Verdict::Duplicate))
         );
         header.sequence = UnrollSequence(2);
-        assert_eq!(admission.screen(actor, &header, newest), rejected(RejectReason::FutureVersion));
+        assert_eq!(
+            admission.screen(actor, &header, newest),
+            rejected(RejectReason::FutureVersion)
+        );
         header.sequence = UnrollSequence(3);
         header.version = PolicyVersion(4);
-        assert_eq!(admission.screen(actor, &header, newest), rejected(RejectReason::TooStale));
+        assert_eq!(
+            admission.screen(actor, &header, newest),
+            rejected(RejectReason::TooStale)
+        );
         header.sequence = UnrollSequence(4);
         header.version = PolicyVersion(5);
-        assert_eq!(admission.screen(actor, &header, newest), Ok(Screened::Content));
+        assert_eq!(
+            admission.screen(actor, &header, newest),
+            Ok(Screened::Content)
+        );
         let verdict = admission.settle(actor, header.sequence, Err(RejectReason::WrongShape));
         assert_eq!(verdict, Ok(Verdict::Rejected(RejectReason::WrongShape)));
         let counts = admission.ledger.counts();
-        assert_eq!((counts.produced, counts.rejected, counts.duplicates), (4, 4, 2));
+        assert_eq!(
+            (counts.produced, counts.rejected, counts.duplicates),
+            (4, 4, 2)
+        );
     }
 
     #[test]
@@ -271,7 +289,10 @@ mod tests {
         let (mut admission, actor, _) = door(None);
         admission.settle(actor, UnrollSequence(4), Ok(())).unwrap();
         assert_eq!(admission.ledger.counts().lost, 3);
-        let backwards = SequenceFault::Backwards { settled: 4, claimed: 3 };
+        let backwards = SequenceFault::Backwards {
+            settled: 4,
+            claimed: 3,
+        };
         assert_eq!(admission.goodbye(actor, UnrollSequence(3)), Err(backwards));
         admission.goodbye(actor, UnrollSequence(6)).unwrap();
         assert_eq!(admission.ledger.counts().lost, 5);
@@ -282,10 +303,17 @@ mod tests {
     #[test]
     fn invented_numbers_change_nothing() {
         let (mut admission, actor, header) = door(None);
-        let far = UnrollHeader { sequence: UnrollSequence(u64::MAX), ..header };
+        let far = UnrollHeader {
+            sequence: UnrollSequence(u64::MAX),
+            ..header
+        };
         assert!(admission.screen(actor, &far, PolicyVersion(9)).is_err());
         assert!(admission.goodbye(actor, UnrollSequence(u64::MAX)).is_err());
-        assert!(admission.settle(ActorId::random(), UnrollSequence(1), Ok(())).is_err());
+        assert!(
+            admission
+                .settle(ActorId::random(), UnrollSequence(1), Ok(()))
+                .is_err()
+        );
         assert_eq!(admission.ledger.counts(), Ledger::default().counts());
     }
 

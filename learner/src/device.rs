@@ -154,6 +154,10 @@ mod tests {
             let text = error.to_string();
             assert!(text.ends_with("use --device cpu"), "{text}");
         }
-        assert!(DeviceError::NoAdapter.to_string().starts_with("no GPU adapter was found"));
+        assert!(
+            DeviceError::NoAdapter
+                .to_string()
+                .starts_with("no GPU adapter was found")
+        );
     }
 }

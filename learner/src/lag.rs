@@ -65,9 +65,8 @@ impl Moments {
     #[must_use]
     pub fn new(timing: &UnrollTiming, arrived: Instant, taken: Instant) -> Self {
         // A duration that reaches back beyond the clock's start is not believed.
-        let back = |from: Instant, us: u64| {
-            from.checked_sub(Duration::from_micros(us)).unwrap_or(from)
-        };
+        let back =
+            |from: Instant, us: u64| from.checked_sub(Duration::from_micros(us)).unwrap_or(from);
         let closed = back(arrived, timing.outbox_us);
         let opened = back(closed, timing.rollout_us);
         Self {
@@ -241,7 +240,9 @@ mod tests {
     use super::*;
 
     fn lag(versions: u64) -> PolicyLag {
-        PolicyVersion(versions).lag_behind(PolicyVersion(0)).unwrap()
+        PolicyVersion(versions)
+            .lag_behind(PolicyVersion(0))
+            .unwrap()
     }
 
     #[test]

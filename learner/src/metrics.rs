@@ -185,7 +185,11 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METRICS.len());
-        assert!(METRICS.iter().all(|doc| !doc.unit.is_empty() && doc.meaning.ends_with('.')));
+        assert!(
+            METRICS
+                .iter()
+                .all(|doc| !doc.unit.is_empty() && doc.meaning.ends_with('.'))
+        );
         assert_eq!(METRICS[Metric::LagP95 as usize].name, "lag/versions_p95");
     }
 
@@ -199,6 +203,9 @@ mod tests {
         row.set(Metric::Ess, f64::NAN);
         writer.write(&row).unwrap();
         writer.flush().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"global_step\":64.0}\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"global_step\":64.0}\n"
+        );
     }
 }

@@ -142,7 +142,10 @@ mod tests {
         assert_eq!(first.unroll.header().sequence.0, 1);
         sender.push(arrived(4)).await.unwrap();
         assert_eq!(receiver.clear(), 2);
-        assert_eq!(receiver.take(Duration::ZERO).unwrap_err(), NothingToTake::Timeout);
+        assert_eq!(
+            receiver.take(Duration::ZERO).unwrap_err(),
+            NothingToTake::Timeout
+        );
     }
 
     #[tokio::test]
@@ -159,7 +162,10 @@ mod tests {
         assert_eq!(back.unroll.header().sequence.0, 2);
         drop(sender);
         assert!(receiver.take(Duration::ZERO).is_ok());
-        assert_eq!(receiver.take(Duration::ZERO).unwrap_err(), NothingToTake::Closed);
+        assert_eq!(
+            receiver.take(Duration::ZERO).unwrap_err(),
+            NothingToTake::Closed
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,7 +51,9 @@ pub struct StreamTicket(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
     /// Has a place, but no stream yet.
-    Joined { since: Instant },
+    Joined {
+        since: Instant,
+    },
     Streaming(StreamTicket),
     Left,
     Lost,
@@ -252,9 +254,7 @@ impl Roster {
     /// Number of the last unroll of `actor` that is settled, 0 before the first; `None` if it never joined.
     #[must_use]
     pub fn mark(&self, actor: ActorId) -> Option<UnrollSequence> {
-        self.lives
-            .get(&actor)
-            .map(|life| UnrollSequence(life.mark))
+        self.lives.get(&actor).map(|life| UnrollSequence(life.mark))
     }
 
     /// Everything of `actor` up to `sequence` is settled. The mark never goes back.

@@ -17,12 +17,7 @@ use springbok_common::{
     version::LearnerEpoch,
     wire::JoinTerms,
 };
-use tokio::{
-    net::TcpListener,
-    sync::oneshot,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::oneshot, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

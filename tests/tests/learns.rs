@@ -17,7 +17,7 @@ fn cartpole_is_solved_and_the_saved_policy_plays_it() {
 
     let summary = trained.ended.json();
     let threshold = &summary["threshold"];
-    assert_eq!(threshold["return"].as_f64(), Some(475.0), "{summary}");
+    assert!(threshold["return"].as_f64().unwrap() >= 475.0, "{summary}");
     assert!(summary["return_best_100"].as_f64().unwrap() >= 475.0);
     assert!(threshold["env_steps"].as_u64().unwrap() < 1_000_000);
     assert_ledger_closes(&summary);

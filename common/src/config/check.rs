@@ -189,7 +189,12 @@ impl Config {
     fn batch_faults(&self, faults: &mut Faults) {
         let (rows, minibatches) = (self.batch_rows(), self.algorithm.minibatches);
         faults.count("algorithm.epochs", self.algorithm.epochs);
-        faults.unless((1..=rows.max(1)).contains(&minibatches), || {
+        if rows == 0 {
+            // Named already, with the count that is 0.
+            return;
+        }
+        let fits = (1..=rows).contains(&minibatches);
+        faults.unless(fits, || {
             format!(
                 "`algorithm.minibatches` is {minibatches}, but must lie between 1 and the {rows} rows of a batch; lower \
                  it, or raise `learner.batch_unrolls`"
@@ -200,9 +205,9 @@ impl Config {
             AdvantageNormalisation::Batch => ("batch", rows),
             AdvantageNormalisation::Minibatch => ("minibatch", rows / minibatches.max(1)),
         };
-        faults.unless(normalised >= 2, || {
+        faults.unless(!fits || normalised >= 2, || {
             format!(
-                "`algorithm.advantage_normalisation` is {over:?}, but a {over} of {normalised} row makes every advantage 0; \
+                "`algorithm.advantage_normalisation` is {over:?}, but a {over} of 1 row makes every advantage 0; \
                  use 2 rows or more, or \"{NONE}\""
             )
         });

@@ -194,7 +194,7 @@ fn unknown_keys_get_the_nearest_known_one() {
         ("actor.envs_per_actor=3", "remove it"),
         ("algorithm.quite_another=3", "remove it"),
         ("algorithm=3", "is a section"),
-        ("environment.options.=3", "remove it"),
+        ("environment.options.=3", "`environment.options`?"),
     ] {
         let fault = only_fault(&[typed]);
         assert!(fault.contains(meant), "{typed}: {fault}");

@@ -19,9 +19,7 @@ pub fn log_probs(logits: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tensor<2> 
 /// Log-probabilities [N] of the actions taken, out of those of all actions [N, A].
 #[must_use]
 pub fn of_actions(log_probs: Tensor<2>, actions: Tensor<1, Int>) -> Tensor<1> {
-    log_probs
-        .gather(1, actions.unsqueeze_dim(1))
-        .squeeze_dim(1)
+    log_probs.gather(1, actions.unsqueeze_dim(1)).squeeze_dim(1)
 }
 
 /// Entropies [N] in nats, of log-probabilities [N, A].
@@ -54,7 +52,10 @@ mod tests {
         let log_probs = log_probs(logits, Some(mask));
         let entropy = entropy(log_probs.clone()).into_scalar::<f32>();
         assert!((entropy - 2.0_f32.ln()).abs() < 1e-6);
-        assert_eq!(kl(log_probs.clone(), log_probs.clone()).into_scalar::<f32>(), 0.0);
+        assert_eq!(
+            kl(log_probs.clone(), log_probs.clone()).into_scalar::<f32>(),
+            0.0
+        );
         let taken = of_actions(log_probs, Tensor::from_data([2], &device));
         assert!((taken.into_scalar::<f32>() + 2.0_f32.ln()).abs() < 1e-6);
     }

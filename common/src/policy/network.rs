@@ -241,10 +241,8 @@ mod tests {
                 shared_torso,
             };
             let network = ActorCritic::new(&spec, 7, &Device::flex());
-            let observations = Tensor::<2>::from_data(
-                [[0.5_f32, -1.0, 2.0], [1.0, 0.0, -3.0]],
-                &Device::flex(),
-            );
+            let observations =
+                Tensor::<2>::from_data([[0.5_f32, -1.0, 2.0], [1.0, 0.0, -3.0]], &Device::flex());
             let (logits, values) = network.forward(observations.clone());
             assert_eq!(
                 logits.into_data(),

@@ -138,9 +138,7 @@ impl ModuleMapper for Load<'_> {
             parameter.lazy_shape(),
             parameter.id,
         );
-        let (own, rest) = self
-            .rest
-            .split_at(shape.num_elements() * PARAMETER_BYTES);
+        let (own, rest) = self.rest.split_at(shape.num_elements() * PARAMETER_BYTES);
         self.rest = rest;
         let data = if cfg!(target_endian = "little") {
             TensorData::from_bytes_vec(own.to_vec(), shape, DType::F32)

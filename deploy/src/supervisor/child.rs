@@ -178,7 +178,7 @@ impl Ended {
     /// The failure that this end of `who` means: its own exit code and sentence; exit 70 for a signal.
     pub(super) fn failure(&self, who: &str) -> Failure {
         let code = self.status.code().and_then(|code| u8::try_from(code).ok());
-        let exit = code.map_or(Exit::Internal, Exit::Child);
+        let exit = code.map_or(Exit::Internal, Exit::Passed);
         Failure::new(
             exit,
             format!(

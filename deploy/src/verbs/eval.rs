@@ -9,7 +9,6 @@ use springbok_actor::{
     vector::SyncVector,
 };
 use springbok_common::{
-    config::Config,
     policy::read_safetensors,
     spec::{EnvironmentSpec, NetworkSpec},
     step::StepOutcome,
@@ -20,10 +19,20 @@ use crate::{exit::Failure, output};
 /// Episodes played side by side.
 const ENVIRONMENTS_MAX: u32 = 32;
 
-/// What `policy.json` says; its other fields are for people.
+/// What `policy.json` says, as far as playing needs it. The spaces are not read back: they come from the environment,
+/// and JSON has no infinity for bounds that are none.
 #[derive(Deserialize)]
 struct SavedPolicy {
     network: NetworkSpec,
+    environment: SavedEnvironment,
+    /// A TOML table.
+    environment_options: String,
+}
+
+/// What was played.
+#[derive(Deserialize)]
+struct SavedEnvironment {
+    id: String,
 }
 
 /// Returns of some episodes.
@@ -63,7 +72,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let stage = Stage::load(run_directory, registry)?;
     let report = Report {
-        environment: stage.config.environment.id.clone(),
+        environment: stage.environment_id.clone(),
         episodes,
         seed,
         greedy: returns(&stage.play(episodes, seed, Play::Greedy)?),
@@ -88,7 +97,8 @@ pub(super) fn run(
 
 /// A policy and what it plays.
 struct Stage<'a> {
-    config: Config,
+    environment_id: String,
+    environment_options: toml::Table,
     network: NetworkSpec,
     parameters: Vec<u8>,
     registry: &'a Registry,
@@ -114,14 +124,13 @@ impl<'a> Stage<'a> {
             .map_err(|error| damaged("policy.json", &error))?;
         let parameters = read_safetensors(&read("policy.safetensors")?, &saved.network)
             .map_err(|error| damaged("policy.safetensors", &error))?;
-        // The environment's options are only here: `policy.json` names the spaces that they made.
-        read("config.toml")?;
-        let file = run_directory.join("config.toml");
-        let config = Config::load(Some(&file), std::iter::empty(), &[])
-            .map_err(|error| damaged("config.toml", &error))?
-            .config;
+        let environment_options = saved
+            .environment_options
+            .parse()
+            .map_err(|error: toml::de::Error| damaged("policy.json", &error))?;
         Ok(Self {
-            config,
+            environment_id: saved.environment.id,
+            environment_options,
             network: saved.network,
             parameters: parameters.to_vec(),
             registry,
@@ -144,11 +153,10 @@ impl<'a> Stage<'a> {
     }
 
     fn round(&self, environments: usize, seed: u64, way: Play) -> Result<Vec<f64>, Failure> {
-        let environment = &self.config.environment;
         let mut vector = SyncVector::new(
             self.registry,
-            &environment.id,
-            &environment.options,
+            &self.environment_id,
+            &self.environment_options,
             environments,
             seed,
         )

@@ -123,8 +123,11 @@ pub fn policy_loss(
         SurrogateKind::Dual => {
             let own = ratio(current.clone() - proximal);
             let total = ratio(current - behaviour);
-            let live = within_bounds(config, &own, &advantages)
-                .bool_and(within_bounds(config, &total, &advantages));
+            let live = within_bounds(config, &own, &advantages).bool_and(within_bounds(
+                config,
+                &total,
+                &advantages,
+            ));
             staleness * own * advantages * live.float()
         }
         SurrogateKind::Appo => {
@@ -215,3 +218,7 @@ fn within_bounds(
         .bool_and(advantages.clone().lower_elem(0.0));
     too_high.bool_or(too_low).bool_not()
 }
+
+#[cfg(test)]
+#[path = "golden_losses.rs"]
+mod golden_losses;

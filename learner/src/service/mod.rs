@@ -260,7 +260,10 @@ impl Serving {
         self.edge.draining.cancel();
         self.edge.queue.close();
         let grace = Duration::from_secs(self.edge.limits.drain_s_max);
-        if timeout(grace, self.edge.trajectory_tasks.all_ended()).await.is_err() {
+        if timeout(grace, self.edge.trajectory_tasks.all_ended())
+            .await
+            .is_err()
+        {
             tracing::warn!(?grace, "some actors did not say Goodbye in time");
         }
         self.edge.closing.cancel();

@@ -130,7 +130,8 @@ impl Conversation<'_> {
                 // Only the wait for the peer is limited, not the wait for a place in the queue below.
                 message = timeout(idle, inbound.message()) => message,
             };
-            let message = message.map_err(|_| Status::deadline_exceeded("no message in time"))??;
+            let message =
+                message.map_err(|_| Status::deadline_exceeded("no message in time"))??;
             let Some(message) = message else {
                 tracing::warn!(actor = %self.actor, "stream ended without a Goodbye: actor lost");
                 return Ok(());
@@ -161,7 +162,11 @@ impl Conversation<'_> {
                 // Outside the lock: this reads every number.
                 let content = decode_unroll(message, &self.edge.agreement);
                 let checked = content.as_ref().map(|_| ()).map_err(|reason| *reason);
-                let settled = self.edge.books.lock().settle(self.actor, header.sequence, checked);
+                let settled = self
+                    .edge
+                    .books
+                    .lock()
+                    .settle(self.actor, header.sequence, checked);
                 let verdict = settled.map_err(refuse)?;
                 if let (Verdict::Admitted, Ok(unroll)) = (verdict, content) {
                     self.enqueue(Arrived { unroll, arrival }).await;

@@ -1,8 +1,6 @@
 //! The staging area on the host: the unrolls of one batch, put side by side.
 
-use springbok_common::{
-    spec::RolloutShape, step::StepOutcome, unroll::Unroll, version::PolicyLag,
-};
+use springbok_common::{spec::RolloutShape, step::StepOutcome, unroll::Unroll, version::PolicyLag};
 
 /// Several unrolls as one time-major batch of T rows and B columns. Its buffers are reused from batch to batch.
 ///
@@ -70,8 +68,11 @@ impl Batch {
                 self.observations
                     .extend_from_slice(&part.observations[values]);
                 // Discrete actions number far fewer than 2^31.
-                self.actions
-                    .extend(part.actions[own.clone()].iter().map(|&action| action as i32));
+                self.actions.extend(
+                    part.actions[own.clone()]
+                        .iter()
+                        .map(|&action| action as i32),
+                );
                 self.rewards.extend_from_slice(&part.rewards[own.clone()]);
                 self.behaviour_log_probs
                     .extend_from_slice(&part.behaviour_log_probs[own.clone()]);
@@ -91,8 +92,7 @@ impl Batch {
             }));
         }
         for (_, lag) in unrolls {
-            self.lags
-                .extend(std::iter::repeat_n(lag.versions(), width));
+            self.lags.extend(std::iter::repeat_n(lag.versions(), width));
         }
     }
 
@@ -165,7 +165,10 @@ mod tests {
             rewards: rows.clone(),
             behaviour_log_probs: rows.iter().map(|row| -row / 10.0).collect(),
             outcomes: outcomes.to_vec(),
-            final_observations: final_rows.iter().map(|&row| base + 50.0 + row as f32).collect(),
+            final_observations: final_rows
+                .iter()
+                .map(|&row| base + 50.0 + row as f32)
+                .collect(),
             final_rows,
             episodes: vec![],
             timing: UnrollTiming::default(),
@@ -179,7 +182,7 @@ mod tests {
         let first = unroll(0.0, [C, U, C, C, C, C]);
         let second = unroll(10.0, [C, C, E, C, C, U]);
         let version = PolicyVersion(5);
-        let lag = |behind| version.lag_behind(PolicyVersion(5 - behind)).unwrap();
+        let lag = |behind: u64| version.lag_behind(PolicyVersion(5 - behind)).unwrap();
         let mut batch = Batch::default();
         // Twice: a reused batch forgets what was in it.
         for _ in 0..2 {
@@ -197,7 +200,9 @@ mod tests {
         let next = batch.next_values(&batch.observations.clone());
         assert_eq!(
             next,
-            [2.0, 51.0, 12.0, 13.0, 4.0, 5.0, 14.0, 15.0, 6.0, 7.0, 16.0, 65.0]
+            [
+                2.0, 51.0, 12.0, 13.0, 4.0, 5.0, 14.0, 15.0, 6.0, 7.0, 16.0, 65.0
+            ]
         );
     }
 }

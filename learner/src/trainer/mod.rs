@@ -2,6 +2,8 @@
 
 pub mod batch;
 pub mod run_loop;
+#[cfg(test)]
+mod run_loop_tests;
 pub mod tally;
 pub mod update;
 

@@ -1,8 +1,7 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
 use std::{
-    mem,
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 

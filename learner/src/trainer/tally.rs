@@ -74,7 +74,10 @@ impl Tally {
             }
             self.window.push_back(*episode);
             let best = self.best.unwrap_or(f64::NEG_INFINITY);
-            self.best = self.evident_return().map(|mean| mean.max(best)).or(self.best);
+            self.best = self
+                .evident_return()
+                .map(|mean| mean.max(best))
+                .or(self.best);
         }
     }
 
@@ -124,7 +127,13 @@ impl Tally {
     /// Where the time went.
     #[must_use]
     pub fn time_shares(&self) -> TimeShares {
-        let share = |part: f64, rest: f64| if part > 0.0 { part / (part + rest) } else { 0.0 };
+        let share = |part: f64, rest: f64| {
+            if part > 0.0 {
+                part / (part + rest)
+            } else {
+                0.0
+            }
+        };
         let (busy, waiting) = (self.busy.as_secs_f64(), self.waiting.as_secs_f64());
         TimeShares {
             learner_busy: share(busy, waiting),
@@ -156,7 +165,10 @@ mod tests {
         let timing = UnrollTiming::default();
         assert_eq!(tally.return_mean(), None);
         tally.unroll(&vec![episode(500.0); 19], &timing);
-        assert_eq!((tally.return_mean(), tally.evident_return()), (Some(500.0), None));
+        assert_eq!(
+            (tally.return_mean(), tally.evident_return()),
+            (Some(500.0), None)
+        );
         tally.unroll(&[episode(500.0)], &timing);
         assert_eq!(tally.evident_return(), Some(500.0));
         tally.unroll(&vec![episode(1.0); 100], &timing);

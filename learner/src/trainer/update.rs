@@ -1,5 +1,8 @@
 //! One update: a batch of experience in, one policy version out.
 
+mod outcome;
+mod settings;
+
 use std::borrow::Cow;
 
 use burn::{
@@ -11,10 +14,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 use springbok_common::{
-    config::{
-        AdvantageNormalisation, AlgorithmConfig, Config, PgTarget, Ratio, RecomputeTargets,
-        Schedule, ValueLoss,
-    },
+    config::{AdvantageNormalisation, Config, RecomputeTargets},
     policy::{
         ActorCritic, ParametersError, categorical, export_flat, import_flat, write_safetensors,
     },
@@ -22,162 +22,22 @@ use springbok_common::{
     unroll::Agreement,
 };
 
+pub use outcome::{UpdateFault, UpdateMetrics};
+pub use settings::UpdateConfig;
+
 use super::batch::Batch;
 use crate::algorithm::{
     gradient::{clip_global_norm, split_off},
-    health::{Health, LagRow, Samples, health},
+    health::{Samples, health},
     normalise::{Moments, moments, normalise},
     returns::Transitions,
-    schedule::Linear,
-    surrogate::{
-        BehaviourLogProb, CurrentLogProb, ProximalLogProb, SurrogateConfig, SurrogateKind,
-        policy_loss,
-    },
-    value_loss::{ValueLossKind, value_loss},
-    vtrace::{self, VtraceConfig, vtrace},
+    surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, policy_loss},
+    value_loss::value_loss,
+    vtrace::vtrace,
 };
 
 /// Keeps the shuffling of minibatches apart from the initial parameters, which come from the same seed.
 const SHUFFLE_SEED: u64 = 0x5348_5546_464c_4521;
-
-/// All that an update depends on besides the batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UpdateConfig {
-    /// Discount, trace and caps of the targets.
-    pub vtrace: VtraceConfig,
-    /// The policy's loss.
-    pub surrogate: SurrogateConfig,
-    /// The critic's loss.
-    pub value_loss: ValueLossKind,
-    /// Weight of the critic's loss.
-    pub value_coefficient: f64,
-    /// Weight of the entropy over the run.
-    pub entropy_coefficient: Linear,
-    /// Step size for the policy, and for the torso if it is shared, over the run.
-    pub policy_learning_rate: Linear,
-    /// Step size for the parameters that only the value depends on, over the run.
-    pub value_learning_rate: Linear,
-    /// Added to Adam's denominator.
-    pub adam_epsilon: f64,
-    /// L2 norm to which longer gradients are shortened, all parameters together.
-    pub gradient_norm_max: f64,
-    /// Passes over the batch.
-    pub epochs: usize,
-    /// Optimiser steps in each pass.
-    pub minibatches: usize,
-    /// Over what the raw advantages are normalised.
-    pub advantage_normalisation: AdvantageNormalisation,
-    /// How often targets and advantages are computed.
-    pub recompute_targets: RecomputeTargets,
-    /// Factor on rewards.
-    pub reward_scale: f64,
-}
-
-impl From<&AlgorithmConfig> for UpdateConfig {
-    fn from(algorithm: &AlgorithmConfig) -> Self {
-        let over_run = |schedule: Schedule, start: f64| match schedule {
-            Schedule::Constant => Linear::constant(start),
-            Schedule::Linear => Linear::to_zero(start),
-        };
-        let kind = match algorithm.ratio {
-            Ratio::Behaviour => SurrogateKind::Behaviour,
-            Ratio::Decoupled => SurrogateKind::Decoupled,
-            Ratio::Proximal => SurrogateKind::Proximal,
-            Ratio::Dual => SurrogateKind::Dual,
-        };
-        let rates = algorithm.learning_rate_schedule;
-        Self {
-            vtrace: VtraceConfig {
-                gamma: algorithm.gamma,
-                lambda: algorithm.lambda,
-                rho_bar: algorithm.rho_bar,
-                c_bar: algorithm.c_bar,
-                rho_pg_bar: algorithm.weight_bar,
-                pg_target: match algorithm.pg_target {
-                    PgTarget::LambdaMix => vtrace::PgTarget::LambdaMix,
-                    PgTarget::Vs => vtrace::PgTarget::Vs,
-                },
-            },
-            surrogate: SurrogateConfig {
-                weight_bar: algorithm.weight_bar,
-                ..SurrogateConfig::new(kind, algorithm.clip_epsilon)
-            },
-            value_loss: match algorithm.value_loss {
-                ValueLoss::Mse => ValueLossKind::Mse,
-                ValueLoss::Clipped => ValueLossKind::Clipped {
-                    clip: algorithm.value_clip,
-                },
-                ValueLoss::Huber => ValueLossKind::Huber {
-                    delta: algorithm.huber_delta,
-                },
-            },
-            value_coefficient: algorithm.value_coefficient,
-            entropy_coefficient: over_run(
-                algorithm.entropy_schedule,
-                algorithm.entropy_coefficient,
-            ),
-            policy_learning_rate: over_run(rates, algorithm.policy_learning_rate),
-            value_learning_rate: over_run(rates, algorithm.value_learning_rate),
-            adam_epsilon: algorithm.adam_epsilon,
-            gradient_norm_max: algorithm.gradient_norm_max,
-            epochs: algorithm.epochs,
-            minibatches: algorithm.minibatches,
-            advantage_normalisation: algorithm.advantage_normalisation,
-            recompute_targets: algorithm.recompute_targets,
-            reward_scale: algorithm.reward_scale,
-        }
-    }
-}
-
-/// What one update did. Losses, entropy and norm are means over its optimiser steps; ratios are those of the last
-/// epoch, each just before its own optimiser step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UpdateMetrics {
-    /// The policy's loss, without entropy.
-    pub policy_loss: f64,
-    /// The critic's loss, before its coefficient.
-    pub value_loss: f64,
-    /// Entropy of the policy in nats.
-    pub entropy: f64,
-    /// L2 norm of all gradients before clipping.
-    pub gradient_norm: f64,
-    /// KL(pi_prox || pi), estimator k3, in nats.
-    pub approx_kl: f64,
-    /// Share of steps whose ratio (the one that the configured loss clips) is outside the clip range.
-    pub clip_fraction: f64,
-    /// Effective sample size of pi_prox / mu, in (0, 1]: how stale the batch was.
-    pub ess_prox: f64,
-    /// Effective sample size of pi / mu, in (0, 1].
-    pub ess_behaviour: f64,
-    /// Share of the targets' variance that the critic explained on arrival; NaN if all targets are equal.
-    pub explained_variance: f64,
-    /// Share of steps whose ratio V-trace cut at `rho_bar`.
-    pub rho_saturation: f64,
-    /// Largest |log pi_prox - log mu| of steps with lag 0, where actor and learner should agree; NaN without such steps.
-    pub max_abs_log_ratio_lag0: f64,
-    /// Mean of the raw advantages.
-    pub advantage_mean: f64,
-    /// Standard deviation of the raw advantages.
-    pub advantage_std: f64,
-    /// Step size for the policy.
-    pub learning_rate: f64,
-    /// One row per policy lag that occurs in the batch.
-    pub per_lag: Vec<LagRow>,
-}
-
-/// Why an update changed nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UpdateFault {
-    /// Something became NaN or infinite; parameters and optimisers are as before the update.
-    #[error("{what} became NaN or infinite; the update was undone")]
-    NonFinite {
-        /// What is not finite.
-        what: &'static str,
-    },
-    /// There was no step to train on.
-    #[error("the batch has no steps")]
-    EmptyBatch,
-}
 
 /// The learner's network, its optimisers and the code that moves them.
 pub struct Updater {
@@ -312,7 +172,7 @@ impl Updater {
     fn plan(&mut self, steps: usize) -> Plan {
         let mut indices: Vec<usize> = (0..steps).collect();
         let size = steps.div_ceil(self.config.minibatches.max(1)).max(1);
-        (0..self.config.epochs)
+        (0..self.config.epochs.max(1))
             .map(|_| {
                 indices.shuffle(&mut self.rng);
                 indices.chunks(size).map(<[usize]>::to_vec).collect()
@@ -324,8 +184,10 @@ impl Updater {
     fn evaluate(&self, batch: &Batch) -> Evaluation {
         let (steps, rows) = (batch.steps(), batch.observation_rows());
         let shape = [rows, self.network.observation_len];
-        let observations =
-            Tensor::<2>::from_data(TensorData::new(batch.observations.clone(), shape), &self.device);
+        let observations = Tensor::<2>::from_data(
+            TensorData::new(batch.observations.clone(), shape),
+            &self.device,
+        );
         let actions = Tensor::<1, Int>::from_data(
             TensorData::new(batch.actions.clone(), [steps]),
             &self.device,
@@ -392,18 +254,20 @@ impl Updater {
         let trace = self.optimise(batch, arrival, targets, plan, rates);
         let parameters = export_flat(&self.learnt.model);
         let metrics = self.metrics(batch, arrival, targets, plan, trace, rates);
-        let fault = metrics.and_then(|metrics| {
+        let result = metrics.and_then(|metrics| {
             let (words, _) = parameters.as_chunks::<4>();
-            let finite = words.iter().all(|word| f32::from_le_bytes(*word).is_finite());
+            let finite = words
+                .iter()
+                .all(|word| f32::from_le_bytes(*word).is_finite());
             finite.then_some(metrics).ok_or(UpdateFault::NonFinite {
                 what: "a parameter",
             })
         });
-        match fault {
+        match result {
             Ok(_) => self.parameters = parameters,
             Err(_) => self.learnt = before,
         }
-        fault
+        result
     }
 
     /// The optimiser steps. Nothing is read back from the device unless targets are recomputed.
@@ -537,7 +401,7 @@ impl Updater {
             0,
         ));
         let log_probs = losses.split_off(4 * count);
-        let [policy_loss, value_loss, entropy, gradient_norm] = mean_losses(&losses)?;
+        let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(&losses)?;
         let mut current = arrival.log_probs.clone();
         let last_epoch = plan.last().into_iter().flatten().flatten();
         for (&step, log_prob) in last_epoch.zip(log_probs) {
@@ -561,7 +425,7 @@ impl Updater {
             value_loss,
             entropy,
             gradient_norm,
-            clip_fraction: clip_fraction(surrogate.kind, &health),
+            clip_fraction: outcome::clip_fraction(surrogate.kind, &health),
             approx_kl: health.kl.k3,
             ess_prox: health.ess_prox_over_behaviour,
             ess_behaviour: health.ess_behaviour,
@@ -587,36 +451,18 @@ struct Minibatch {
     targets: Tensor<1>,
 }
 
-/// The clip fraction of the ratio that the loss clips.
-fn clip_fraction(kind: SurrogateKind, health: &Health) -> f64 {
-    match kind {
-        SurrogateKind::Behaviour | SurrogateKind::Appo | SurrogateKind::Dual => {
-            health.clip_fraction_behaviour
-        }
-        _ => health.clip_fraction,
-    }
-}
-
-/// Means of the four losses over all optimiser steps.
-fn mean_losses(losses: &[f32]) -> Result<[f64; 4], UpdateFault> {
-    let names = ["the policy loss", "the value loss", "the entropy", "the gradient norm"];
-    let mut means = [0.0; 4];
-    let (steps, _) = losses.as_chunks::<4>();
-    for (index, what) in names.into_iter().enumerate() {
-        let sum: f64 = steps.iter().map(|step| f64::from(step[index])).sum();
-        means[index] = sum / steps.len().max(1) as f64;
-        if !means[index].is_finite() {
-            return Err(UpdateFault::NonFinite { what });
-        }
-    }
-    Ok(means)
-}
-
-/// The values of a tensor on the host. All tensors here are f32; another type would read as empty.
+/// The values of a tensor on the host; NaN where they cannot be had, so that the update is undone.
 fn read(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.into_data().into_vec().unwrap_or_default()
+    let length = tensor.shape().num_elements();
+    tensor
+        .into_data()
+        .try_into_vec()
+        .unwrap_or_else(|_| vec![f32::NAN; length])
 }
 
 #[cfg(test)]
 #[path = "golden_step.rs"]
 mod golden_step;
+
+#[cfg(test)]
+mod acceptance;

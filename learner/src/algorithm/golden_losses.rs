@@ -1,0 +1,348 @@
+//! The losses, the distribution and the optimiser against the golden vectors; gradients come from burn's autodiff of
+//! the production code.
+#![allow(
+    clippy::print_stdout,
+    reason = "each golden test says how many cases it compared"
+)]
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, Param},
+    optim::{AdamConfig, GradientsParams},
+    tensor::{Bool, Device, Int, Tensor, TensorData},
+};
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    algorithm::{
+        gradient::clip_global_norm,
+        value_loss::{ValueLossKind, value_loss},
+    },
+    golden,
+};
+
+const TOLERANCE: f64 = 1e-5;
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn vector(value: &Value) -> Tensor<1> {
+    let numbers = golden::numbers_f32(value);
+    let length = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [length]), &device())
+}
+
+/// All leading axes flattened into rows.
+fn matrix(value: &Value) -> Tensor<2> {
+    let columns = *golden::shape(value).last().unwrap();
+    let numbers = golden::numbers_f32(value);
+    let rows = numbers.len() / columns;
+    Tensor::from_data(TensorData::new(numbers, [rows, columns]), &device())
+}
+
+fn allowed(value: &Value) -> Tensor<2, Bool> {
+    let columns = *golden::shape(value).last().unwrap();
+    let flags = golden::flags(value);
+    let rows = flags.len() / columns;
+    Tensor::from_data(TensorData::new(flags, [rows, columns]), &device())
+}
+
+fn actions(value: &Value) -> Tensor<1, Int> {
+    let numbers: Vec<i32> = golden::integers(value)
+        .into_iter()
+        .map(|action| action as i32)
+        .collect();
+    let length = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [length]), &device())
+}
+
+fn mask(value: &Value) -> Tensor<1> {
+    let flags: Vec<f32> = golden::flags(value)
+        .into_iter()
+        .map(|flag| f32::from(u8::from(flag)))
+        .collect();
+    let length = flags.len();
+    Tensor::from_data(TensorData::new(flags, [length]), &device())
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+fn close<const D: usize>(name: &str, got: Tensor<D>, expected: &Value) {
+    golden::assert_close_f32(name, &host(got), &golden::numbers(expected), TOLERANCE);
+}
+
+/// Value and gradient with respect to the leaf of `loss`.
+fn close_with_gradient<const D: usize, const E: usize>(
+    name: &str,
+    leaf: &Tensor<D>,
+    loss: Tensor<E>,
+    expected: [&Value; 2],
+) {
+    close(name, loss.clone().without_autodiff(), expected[0]);
+    let gradients = loss.sum().backward();
+    let gradient = leaf.grad(&gradients).expect("the loss depends on the leaf");
+    close(&format!("gradient of {name}"), gradient, expected[1]);
+}
+
+/// The production settings that a golden kind stands for.
+fn settings(kind: &str, config: &Value) -> SurrogateConfig {
+    let surrogate = match kind {
+        "a2c" => SurrogateKind::PolicyGradient,
+        "weighted_pg" => SurrogateKind::WeightedPolicyGradient,
+        "ppo_behaviour" | "sample_factory" => SurrogateKind::Behaviour,
+        "ppo_proximal" => SurrogateKind::Proximal,
+        "ppo_decoupled" => SurrogateKind::Decoupled,
+        "appo" => SurrogateKind::Appo,
+        "ppo_kl" | "mdpo" => SurrogateKind::Unclipped,
+        other => panic!("unknown kind {other}"),
+    };
+    SurrogateConfig {
+        kind: surrogate,
+        clip_epsilon: config["clip_eps"].as_f64().unwrap_or(f64::NAN),
+        clip_range: if kind == "sample_factory" {
+            ClipRange::Reciprocal
+        } else {
+            ClipRange::Symmetric
+        },
+        weight_bar: config["weight_bar"].as_f64(),
+        dual_clip: config["dual_clip"].as_f64(),
+        ratio_clamp: config["ratio_clamp"]
+            .as_array()
+            .map(|bounds| [golden::number(&bounds[0]), golden::number(&bounds[1])]),
+    }
+}
+
+/// Loss with its entropy and divergence terms for the differentiable `logits`.
+fn total_loss(kind: &str, config: &Value, input: &Value, logits: Tensor<2>) -> Tensor<1> {
+    let of_taken = |log_probs: &Tensor<2>| {
+        categorical::of_actions(log_probs.clone(), actions(&input["action"]))
+    };
+    let current = categorical::log_probs(logits, Some(allowed(&input["action_mask"])));
+    let proximal = categorical::log_probs(
+        matrix(&input["logits_prox"]),
+        Some(allowed(&input["action_mask"])),
+    );
+    let of_proximal = of_taken(&proximal);
+    let is_unweighted = matches!(kind, "ppo_kl" | "mdpo") && config["weighted"] != true;
+    // With mu = pi_prox the weight is 1.
+    let behaviour = if is_unweighted {
+        of_proximal.clone()
+    } else {
+        vector(&input["log_mu"])
+    };
+    let valid = mask(&input["mask"]);
+    let mut loss = policy_loss(
+        &settings(kind, config),
+        CurrentLogProb(of_taken(&current)),
+        ProximalLogProb(of_proximal),
+        BehaviourLogProb(behaviour),
+        vector(&input["adv"]),
+        Some(valid.clone()),
+    );
+    if let Some(beta) = config["beta"].as_f64() {
+        let direction = match config["kl_direction"].as_str() {
+            Some("forward") => KlDirection::Forward,
+            Some("reverse") => KlDirection::Reverse,
+            other => panic!("unknown direction {other:?}"),
+        };
+        let penalty = kl_penalty(direction, current.clone(), proximal, Some(valid.clone()));
+        loss = loss + penalty.mul_scalar(beta);
+    }
+    if let Some(coefficient) = config["entropy_coef"].as_f64() {
+        let entropy = masked_mean(categorical::entropy(current), Some(valid));
+        loss = loss - entropy.mul_scalar(coefficient);
+    }
+    loss
+}
+
+#[test]
+fn golden_policy_loss() {
+    let mut compared: BTreeMap<String, usize> = BTreeMap::new();
+    golden::each_case(
+        "policy_loss",
+        |_| true,
+        |name, case| {
+            for expected in case["expected"].as_array().unwrap() {
+                let kind = expected["kind"].as_str().unwrap();
+                let logits = matrix(&case["input"]["logits"]).require_grad();
+                let loss = total_loss(kind, &expected["config"], &case["input"], logits.clone());
+                close_with_gradient(
+                    &format!("{name} {kind} {}", expected["config"]),
+                    &logits,
+                    loss,
+                    [&expected["loss"], &expected["dlogits"]],
+                );
+                *compared.entry(kind.to_owned()).or_default() += 1;
+            }
+        },
+    );
+    println!("golden policy_loss: compared {compared:?}");
+    for kind in [
+        "a2c",
+        "weighted_pg",
+        "ppo_behaviour",
+        "ppo_proximal",
+        "ppo_decoupled",
+        "appo",
+        "sample_factory",
+        "ppo_kl",
+        "mdpo",
+    ] {
+        assert!(compared.contains_key(kind), "no case of {kind}");
+    }
+}
+
+#[test]
+fn golden_value_loss() {
+    golden::each_case(
+        "value_loss",
+        |_| true,
+        |name, case| {
+            let (config, input) = (&case["config"], &case["input"]);
+            let kind = match config["kind"].as_str() {
+                Some("mse") => ValueLossKind::Mse,
+                Some("clipped") => ValueLossKind::Clipped {
+                    clip: golden::number(&config["value_clip"]),
+                },
+                Some("huber") => ValueLossKind::Huber {
+                    delta: golden::number(&config["huber_delta"]),
+                },
+                other => panic!("unknown kind {other:?}"),
+            };
+            let values = vector(&input["value"]).require_grad();
+            let loss = value_loss(
+                kind,
+                values.clone(),
+                vector(&input["old_value"]),
+                vector(&input["target"]),
+                Some(mask(&input["mask"])),
+            );
+            let expected = &case["expected"];
+            close_with_gradient(
+                name,
+                &values,
+                loss,
+                [&expected["loss"], &expected["dvalue"]],
+            );
+        },
+    );
+}
+
+#[test]
+fn golden_categorical_distributions() {
+    let is_categorical = |case: &Value| golden::name(case).starts_with("categorical");
+    golden::each_case("distributions", is_categorical, |name, case| {
+        let (input, expected) = (&case["input"], &case["expected"]);
+        let mask = || Some(allowed(&input["action_mask"]));
+        let other = || categorical::log_probs(matrix(&input["logits_ref"]), mask());
+        type Quantity<'a> = &'a dyn Fn(Tensor<2>) -> Tensor<1>;
+        let quantities: [(&str, Quantity<'_>); 4] = [
+            ("log_prob", &|own| {
+                categorical::of_actions(own, actions(&input["action"]))
+            }),
+            ("entropy", &categorical::entropy),
+            ("kl_ref_from", &|own| categorical::kl(other(), own)),
+            ("kl_to_ref", &|own| categorical::kl(own, other())),
+        ];
+        for (quantity, of) in quantities {
+            let logits = matrix(&input["logits"]).require_grad();
+            let got = of(categorical::log_probs(logits.clone(), mask()));
+            close_with_gradient(
+                &format!("{name} {quantity}"),
+                &logits,
+                got,
+                [&expected[quantity], &expected[format!("d{quantity}")]],
+            );
+        }
+    });
+}
+
+#[derive(Module, Debug)]
+struct TwoParameters {
+    a: Param<Tensor<1>>,
+    b: Param<Tensor<2>>,
+}
+
+#[test]
+fn golden_adam_with_global_norm_clip() {
+    let wanted = |case: &Value| golden::name(case) == "adam_with_global_norm_clip";
+    golden::each_case("misc", wanted, |name, case| {
+        let (config, start) = (&case["config"], &case["input"]["params"]);
+        let mut model = TwoParameters {
+            a: Param::from_tensor(vector(&start["a"])),
+            b: Param::from_tensor(matrix(&start["b"])),
+        };
+        let mut adam = AdamConfig::new()
+            .with_beta_1(golden::number(&config["beta1"]) as f32)
+            .with_beta_2(golden::number(&config["beta2"]) as f32)
+            .with_epsilon(golden::number(&config["eps"]) as f32)
+            .init();
+        for (index, step) in case["expected"].as_array().unwrap().iter().enumerate() {
+            let name = format!("{name} step {index}");
+            let mut gradients = GradientsParams::new();
+            gradients.register(model.a.id, vector(&step["grad"]["a"]).without_autodiff());
+            gradients.register(model.b.id, matrix(&step["grad"]["b"]).without_autodiff());
+            let norm_max = golden::number(&config["max_grad_norm"]);
+            let norm = clip_global_norm(&model, &mut gradients, norm_max).unwrap();
+            close(&format!("{name} norm"), norm, &step["global_norm"]);
+            let clipped = &step["clipped"];
+            close(
+                &name,
+                gradients.get::<1>(model.a.id).unwrap(),
+                &clipped["a"],
+            );
+            close(
+                &name,
+                gradients.get::<2>(model.b.id).unwrap(),
+                &clipped["b"],
+            );
+            model = adam.step(golden::number(&config["lr"]), model, gradients);
+            close(
+                &name,
+                model.a.val().without_autodiff(),
+                &step["params"]["a"],
+            );
+            close(
+                &name,
+                model.b.val().without_autodiff(),
+                &step["params"]["b"],
+            );
+        }
+    });
+}
+
+/// Loss and gradient with respect to log pi of one step.
+fn dual(current: f32, proximal: f32, behaviour: f32, advantage: f32) -> [f32; 2] {
+    let one = |number: f32| Tensor::<1>::from_data([number], &device());
+    let leaf = one(current).require_grad();
+    let loss = policy_loss(
+        &SurrogateConfig::new(SurrogateKind::Dual, 0.2),
+        CurrentLogProb(leaf.clone()),
+        ProximalLogProb(one(proximal)),
+        BehaviourLogProb(one(behaviour)),
+        one(advantage),
+        None,
+    );
+    let gradients = loss.backward();
+    let gradient = leaf.grad(&gradients).map_or(0.0, |tensor| host(tensor)[0]);
+    [host(loss.without_autodiff())[0], gradient]
+}
+
+#[test]
+fn the_dual_gate_closes_when_either_ratio_is_past_its_bound() {
+    // Both ratios are inside: the gradient is -w A u.
+    let [_, open] = dual(-1.0, -1.1, -0.95, 2.0);
+    let weight = (-0.15_f32).exp();
+    assert!((open + weight * 2.0 * 0.1_f32.exp()).abs() < 1e-5);
+    // u = e^0.3 or b = e^0.3 is above 1.2 while the advantage pushes up.
+    assert_eq!(dual(-1.0, -1.3, -1.0, 2.0), [0.0, 0.0]);
+    assert_eq!(dual(-1.0, -1.0, -1.3, 2.0), [0.0, 0.0]);
+    // The other way is free, and closed below 0.8.
+    assert!(dual(-1.0, -1.3, -1.0, -2.0)[1] > 0.0);
+    assert_eq!(dual(-1.0, -0.7, -1.0, -2.0), [0.0, 0.0]);
+}

@@ -1,0 +1,545 @@
+//! A real client against the service: good and bad input, drain, limits.
+
+use bytes::Bytes;
+use springbok_common::{
+    policy::{layout_fingerprint, payload_bytes},
+    reject::{RejectReason, Verdict},
+    spec::PROTOCOL_REVISION,
+    version::PolicyVersion,
+    wire::{SnapshotAssembler, encode_unroll, join_terms, parse_acknowledgement},
+};
+use springbok_proto::v1::{
+    self, Goodbye, StreamHello, actor_message::Kind, learner_message,
+    training_client::TrainingClient,
+};
+use tokio::sync::mpsc;
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::*;
+use crate::{
+    admission::{Admission, Fence},
+    ledger::LedgerCounts,
+    publisher::Publisher,
+    queue::{QueueReceiver, queue},
+    testing,
+};
+
+/// A service without a trainer: the tests take from the queue.
+struct Harness {
+    serving: Serving,
+    books: Books,
+    queue: QueueReceiver,
+    publisher: Publisher,
+    agreement: Agreement,
+    run_id: RunId,
+    channel: Channel,
+}
+
+const PAYLOAD: Bytes = Bytes::from_static(&[1; 4 * 47]);
+
+async fn start(queue_unrolls: usize, limits: LimitsConfig) -> Harness {
+    let agreement = testing::agreement();
+    assert_eq!(payload_bytes(&agreement.network), PAYLOAD.len());
+    // The run of the unrolls that `testing` makes.
+    let run_id = RunId::from_bytes(&[7; 16]).unwrap();
+    let fence = Fence {
+        run_id,
+        epoch: LearnerEpoch::FIRST,
+        lag_versions_max: Some(2),
+    };
+    let books = Books::new(Admission::new(fence, limits.actors_max));
+    let (queue_in, queue_out) = queue(queue_unrolls);
+    let layout = layout_fingerprint(&agreement.network);
+    let (publisher, publications) = Publisher::new(fence.epoch, layout);
+    publisher.publish(PolicyVersion(0), PAYLOAD);
+    let terms = JoinTerms {
+        run_id,
+        epoch: fence.epoch,
+        actor_index: 0,
+        environment_id: agreement.environment.id.clone(),
+        environment_options: String::new(),
+        hidden_sizes: agreement.network.hidden_sizes.clone(),
+        activation: agreement.network.activation,
+        shared_torso: false,
+        rollout: agreement.rollout,
+        seed: 1,
+        fingerprint: agreement.fingerprint(),
+        outbox_unrolls: 1,
+        message_bytes_max: limits.message_bytes_max,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let edge = Edge::new(
+        books.clone(),
+        queue_in,
+        publications,
+        agreement.clone(),
+        terms,
+        limits,
+    );
+    let serving = serve(listener, edge).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    Harness {
+        serving,
+        books,
+        queue: queue_out,
+        publisher,
+        agreement,
+        run_id,
+        channel: channel.connect().await.unwrap(),
+    }
+}
+
+impl Harness {
+    fn client(&self) -> TrainingClient<Channel> {
+        TrainingClient::new(self.channel.clone())
+    }
+
+    async fn join(&self, index: Option<u32>) -> ActorId {
+        let actor = ActorId::random();
+        let reply = self
+            .client()
+            .join(join_request(actor, index))
+            .await
+            .unwrap();
+        let terms = join_terms(reply.into_inner()).unwrap();
+        assert_eq!(terms.fingerprint, self.agreement.fingerprint());
+        actor
+    }
+
+    fn hello(&self, actor: ActorId) -> StreamHello {
+        StreamHello {
+            actor_id: actor.to_bytes().to_vec().into(),
+            run_id: self.run_id.to_bytes().to_vec().into(),
+            learner_epoch: 1,
+            spec_fingerprint: self.agreement.fingerprint().0,
+        }
+    }
+
+    async fn stream(&self, first: Kind) -> Peer {
+        let (up, outbound) = mpsc::channel(4);
+        let peer = self
+            .client()
+            .stream_trajectories(ReceiverStream::new(outbound));
+        let up = Up(up);
+        up.send(first).await;
+        Peer {
+            up,
+            down: peer.await.unwrap().into_inner(),
+        }
+    }
+
+    async fn actor(&self) -> Peer {
+        let actor = self.join(None).await;
+        self.stream(Kind::Hello(self.hello(actor))).await
+    }
+
+    fn unroll(&self, sequence: u64) -> v1::Unroll {
+        encode_unroll(&testing::unroll(&self.agreement, sequence))
+    }
+
+    fn counts(&self) -> LedgerCounts {
+        let books = self.books.lock();
+        books.ledger.check().unwrap();
+        books.ledger.counts().clone()
+    }
+}
+
+fn join_request(actor: ActorId, actor_index: Option<u32>) -> JoinRequest {
+    JoinRequest {
+        protocol_revision: PROTOCOL_REVISION,
+        actor_id: actor.to_bytes().to_vec().into(),
+        actor_index,
+        environment_id: String::new(),
+    }
+}
+
+struct Up(mpsc::Sender<ActorMessage>);
+
+impl Up {
+    async fn send(&self, kind: Kind) {
+        let message = ActorMessage { kind: Some(kind) };
+        self.0.send(message).await.unwrap();
+    }
+}
+
+struct Peer {
+    up: Up,
+    down: Streaming<LearnerMessage>,
+}
+
+impl Peer {
+    async fn verdict(&mut self, unroll: v1::Unroll) -> Verdict {
+        let sequence = unroll.sequence;
+        self.up.send(Kind::Unroll(unroll)).await;
+        let message = self.down.message().await.unwrap().unwrap();
+        let Some(learner_message::Kind::Acknowledgement(message)) = message.kind else {
+            panic!("an acknowledgement was expected");
+        };
+        let (acknowledged, verdict) = parse_acknowledgement(&message).unwrap();
+        assert_eq!(acknowledged.0, sequence);
+        verdict
+    }
+
+    /// The status with which the learner ends the stream.
+    async fn end(&mut self) -> Code {
+        loop {
+            match self.down.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Code::Ok,
+                Err(status) => return status.code(),
+            }
+        }
+    }
+}
+
+fn floats(values: &[f32]) -> Bytes {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// Damages a good unroll in one way.
+type Damage = fn(&mut v1::Unroll);
+
+const BAD_UNROLLS: &[(RejectReason, Damage)] = &[
+    (RejectReason::WrongRun, |unroll| {
+        unroll.run_id = vec![9; 16].into()
+    }),
+    (RejectReason::WrongEpoch, |unroll| unroll.learner_epoch = 2),
+    (RejectReason::FutureVersion, |unroll| {
+        unroll.policy_version = 9
+    }),
+    (RejectReason::TooStale, |unroll| unroll.policy_version = 0),
+    (RejectReason::WrongShape, |unroll| {
+        unroll.rewards = floats(&[1.0; 7])
+    }),
+    (RejectReason::WrongShape, |unroll| {
+        unroll.observations = Bytes::new()
+    }),
+    (RejectReason::WrongShape, |unroll| {
+        unroll.actions = Bytes::from_static(&[0; 31])
+    }),
+    (RejectReason::UnknownOutcome, |unroll| {
+        unroll.outcomes = vec![3; 8].into()
+    }),
+    (RejectReason::WrongFinalObservations, |unroll| {
+        unroll.final_rows = vec![4]
+    }),
+    (RejectReason::ActionOutOfRange, |unroll| {
+        unroll.actions = [2_u8, 0, 0, 0].repeat(8).into()
+    }),
+    (RejectReason::NonFiniteObservation, |unroll| {
+        unroll.observations = floats(&[f32::NAN; 24])
+    }),
+    (RejectReason::NonFiniteObservation, |unroll| {
+        unroll.final_observations = floats(&[f32::INFINITY; 3]);
+    }),
+    (RejectReason::NonFiniteReward, |unroll| {
+        unroll.rewards = floats(&[f32::NEG_INFINITY; 8])
+    }),
+    (RejectReason::LogProbOutOfRange, |unroll| {
+        unroll.behaviour_log_probs = floats(&[0.1; 8])
+    }),
+    (RejectReason::LogProbOutOfRange, |unroll| {
+        unroll.behaviour_log_probs = floats(&[f32::NAN; 8])
+    }),
+];
+
+#[tokio::test]
+async fn every_kind_of_bad_unroll_gets_its_reason_is_counted_and_changes_nothing() {
+    let harness = start(4, LimitsConfig::default()).await;
+    harness.publisher.publish(PolicyVersion(3), PAYLOAD);
+    let mut peer = harness.actor().await;
+    let good = |sequence| v1::Unroll {
+        policy_version: 3,
+        ..harness.unroll(sequence)
+    };
+    assert_eq!(peer.verdict(good(1)).await, Verdict::Admitted);
+    for (sequence, (reason, damage)) in (2..).zip(BAD_UNROLLS) {
+        let mut unroll = good(sequence);
+        damage(&mut unroll);
+        assert_eq!(peer.verdict(unroll).await, Verdict::Rejected(*reason));
+    }
+    let bad = BAD_UNROLLS.len() as u64;
+    assert_eq!(peer.verdict(good(1)).await, Verdict::Duplicate);
+    // The same stream still serves good unrolls, and a gap of two is two lost.
+    assert_eq!(peer.verdict(good(bad + 4)).await, Verdict::Admitted);
+    let counts = harness.counts();
+    assert_eq!((counts.admitted, counts.rejected, counts.lost), (2, bad, 2));
+    assert_eq!((counts.produced, counts.duplicates), (bad + 4, 1));
+    let by_reason = harness.books.lock().ledger.rejected_by_reason().clone();
+    assert_eq!(by_reason.len(), RejectReason::ALL.len());
+    assert_eq!(by_reason[&RejectReason::WrongShape], 3);
+    // Only the good ones can reach the trainer, so the bad ones can change no parameter.
+    assert_eq!(harness.queue.clear(), 2);
+    let newest = harness.serving.edge.publications.borrow().clone().unwrap();
+    assert_eq!(newest.payload(), &PAYLOAD);
+}
+
+#[tokio::test]
+async fn messages_that_are_no_unroll_end_the_stream_and_harm_nobody_else() {
+    let harness = start(4, LimitsConfig::default()).await;
+    let mut other = harness.actor().await;
+    let malformed = [
+        v1::Unroll::default(),
+        v1::Unroll {
+            sequence: 0,
+            ..harness.unroll(1)
+        },
+        v1::Unroll {
+            sequence: u64::MAX,
+            ..harness.unroll(1)
+        },
+    ];
+    for unroll in malformed {
+        let mut peer = harness.actor().await;
+        peer.up.send(Kind::Unroll(unroll)).await;
+        assert_eq!(peer.end().await, Code::InvalidArgument);
+    }
+    let actor = harness.join(None).await;
+    let wrong_hellos = [
+        (
+            Code::InvalidArgument,
+            StreamHello {
+                actor_id: Bytes::new(),
+                ..harness.hello(actor)
+            },
+        ),
+        (
+            Code::FailedPrecondition,
+            StreamHello {
+                learner_epoch: 2,
+                ..harness.hello(actor)
+            },
+        ),
+        (
+            Code::FailedPrecondition,
+            StreamHello {
+                spec_fingerprint: 0,
+                ..harness.hello(actor)
+            },
+        ),
+        (Code::FailedPrecondition, harness.hello(ActorId::random())),
+    ];
+    for (code, hello) in wrong_hellos {
+        let mut peer = harness.stream(Kind::Hello(hello)).await;
+        assert_eq!(peer.end().await, code);
+    }
+    let mut peer = harness.stream(Kind::Unroll(harness.unroll(1))).await;
+    assert_eq!(peer.end().await, Code::InvalidArgument);
+    assert_eq!(other.verdict(harness.unroll(1)).await, Verdict::Admitted);
+    assert_eq!(
+        (
+            harness.counts().produced,
+            harness.books.lock().roster.counts().lost
+        ),
+        (1, 3)
+    );
+}
+
+#[tokio::test]
+async fn join_refuses_what_does_not_fit() {
+    let limits = LimitsConfig {
+        actors_max: 1,
+        ..LimitsConfig::default()
+    };
+    let harness = start(1, limits).await;
+    let good = join_request(ActorId::random(), None);
+    let cases = [
+        (
+            Code::FailedPrecondition,
+            JoinRequest {
+                protocol_revision: 0,
+                ..good.clone()
+            },
+        ),
+        (
+            Code::InvalidArgument,
+            JoinRequest {
+                actor_id: Bytes::from_static(&[1]),
+                ..good.clone()
+            },
+        ),
+        (
+            Code::FailedPrecondition,
+            JoinRequest {
+                environment_id: "Other".into(),
+                ..good.clone()
+            },
+        ),
+    ];
+    for (code, request) in cases {
+        assert_eq!(
+            harness.client().join(request).await.unwrap_err().code(),
+            code
+        );
+    }
+    let reply = harness.client().join(JoinRequest {
+        environment_id: "Test-v0".into(),
+        ..good
+    });
+    assert_eq!(reply.await.unwrap().into_inner().actor_index, 0);
+    let full = harness
+        .client()
+        .join(join_request(ActorId::random(), None))
+        .await;
+    assert_eq!(full.unwrap_err().code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_full_queue_holds_back_the_acknowledgement() {
+    let harness = start(1, LimitsConfig::default()).await;
+    let mut peer = harness.actor().await;
+    assert_eq!(peer.verdict(harness.unroll(1)).await, Verdict::Admitted);
+    let second = harness.unroll(2);
+    let waiting = timeout(Duration::from_millis(100), peer.verdict(second)).await;
+    assert!(waiting.is_err());
+    assert_eq!(harness.counts().queued, 2);
+    harness.queue.take(Duration::ZERO).unwrap();
+    let message = peer.down.message().await.unwrap().unwrap();
+    assert!(matches!(
+        message.kind,
+        Some(learner_message::Kind::Acknowledgement(_))
+    ));
+}
+
+#[tokio::test]
+async fn silence_is_limited_but_waiting_for_the_queue_is_not() {
+    let limits = LimitsConfig {
+        first_message_s_max: 1,
+        idle_s_max: 1,
+        ..LimitsConfig::default()
+    };
+    let harness = start(1, limits).await;
+    let (_up, nothing) = mpsc::channel::<ActorMessage>(1);
+    let silent = harness
+        .client()
+        .stream_trajectories(ReceiverStream::new(nothing))
+        .await;
+    let silent_end = silent.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(silent_end.code(), Code::DeadlineExceeded);
+    let mut peer = harness.actor().await;
+    assert_eq!(peer.verdict(harness.unroll(1)).await, Verdict::Admitted);
+    let second = harness.unroll(2);
+    let blocked = timeout(Duration::from_millis(1500), peer.verdict(second)).await;
+    assert!(blocked.is_err());
+    harness.queue.take(Duration::ZERO).unwrap();
+    assert!(peer.down.message().await.unwrap().is_some());
+    assert_eq!(peer.end().await, Code::DeadlineExceeded);
+    assert_eq!(harness.books.lock().roster.counts().lost, 1);
+}
+
+#[tokio::test]
+async fn parameters_arrive_whole_and_the_newest_wins() {
+    let harness = start(1, LimitsConfig::default()).await;
+    let actor = harness.join(None).await;
+    let request = v1::ParametersRequest {
+        actor_id: actor.to_bytes().to_vec().into(),
+        run_id: harness.run_id.to_bytes().to_vec().into(),
+        learner_epoch: 1,
+    };
+    let stranger = v1::ParametersRequest {
+        learner_epoch: 4,
+        ..request.clone()
+    };
+    let refused = harness
+        .client()
+        .stream_parameters(stranger)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let stream = harness.client().stream_parameters(request).await;
+    let mut stream = stream.unwrap().into_inner();
+    let layout = layout_fingerprint(&harness.agreement.network);
+    let mut assembler = SnapshotAssembler::new(layout, PAYLOAD.len());
+    for version in [0, 5] {
+        harness.publisher.publish(PolicyVersion(version), PAYLOAD);
+        let snapshot = loop {
+            let chunk = stream.message().await.unwrap().unwrap();
+            match assembler.push(chunk).unwrap() {
+                Some(snapshot) if snapshot.version().0 == version => break snapshot,
+                _ => {}
+            }
+        };
+        assert_eq!(snapshot.payload(), &PAYLOAD);
+    }
+}
+
+#[tokio::test]
+async fn a_drain_asks_everyone_to_leave_and_settles_what_arrives_meanwhile() {
+    let limits = LimitsConfig {
+        drain_s_max: 2,
+        ..LimitsConfig::default()
+    };
+    let harness = start(1, limits).await;
+    let mut health = HealthClient::new(harness.channel.clone());
+    let mut status = async || {
+        let reply = health.check(HealthCheckRequest::default()).await;
+        reply.unwrap().into_inner().status()
+    };
+    assert_eq!(status().await.as_str_name(), "NOT_SERVING");
+    harness.serving.ready().await;
+    assert_eq!(status().await.as_str_name(), "SERVING");
+
+    let mut polite = harness.actor().await;
+    let mut silent = harness.actor().await;
+    assert_eq!(polite.verdict(harness.unroll(1)).await, Verdict::Admitted);
+    // The queue is full: this one waits for a place when the drain begins.
+    polite.up.send(Kind::Unroll(harness.unroll(2))).await;
+    while harness.counts().queued < 2 {
+        tokio::task::yield_now().await;
+    }
+    let (mut client, books, queue) = (
+        harness.client(),
+        harness.books.clone(),
+        harness.queue.clone(),
+    );
+    let late = harness.unroll(3);
+    let drained = tokio::spawn(harness.serving.drain());
+    loop {
+        let message = polite.down.message().await.unwrap().unwrap();
+        if matches!(message.kind, Some(learner_message::Kind::Draining(_))) {
+            break;
+        }
+    }
+    let refused = client.join(join_request(ActorId::random(), None)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(polite.verdict(late).await, Verdict::Admitted);
+    polite
+        .up
+        .send(Kind::Goodbye(Goodbye { final_sequence: 5 }))
+        .await;
+    assert_eq!(polite.end().await, Code::Ok);
+    assert_eq!(silent.end().await, Code::Unavailable);
+    timeout(Duration::from_secs(5), drained)
+        .await
+        .unwrap()
+        .unwrap();
+
+    let mut books = books.lock();
+    books.ledger.discard(queue.clear());
+    books.ledger.check().unwrap();
+    let counts = books.ledger.counts();
+    assert_eq!((counts.produced, counts.admitted, counts.lost), (5, 3, 2));
+    assert_eq!((counts.discarded, counts.queued), (3, 0));
+    assert_eq!(
+        (books.roster.counts().left, books.roster.counts().lost),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_new_life_at_the_same_index_ends_the_old_stream() {
+    let harness = start(1, LimitsConfig::default()).await;
+    let old = harness.join(Some(3)).await;
+    let mut peer = harness.stream(Kind::Hello(harness.hello(old))).await;
+    assert_eq!(peer.verdict(harness.unroll(1)).await, Verdict::Admitted);
+    harness.join(Some(3)).await;
+    assert_eq!(peer.end().await, Code::Aborted);
+    let counts = harness.books.lock().roster.counts();
+    assert_eq!((counts.joined, counts.lost, counts.replaced), (2, 1, 1));
+}

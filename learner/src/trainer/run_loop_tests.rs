@@ -1,0 +1,246 @@
+//! The trainer's loop with a scripted updater: no network, no device.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use springbok_common::{
+    config::Config,
+    ids::{ActorId, RunId, UnrollSequence},
+    version::{LearnerEpoch, PolicyVersion},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PolicyUpdater,
+    batch::Batch,
+    run_loop::{self, TrainerLinks, TrainerReport},
+    update::{UpdateFault, UpdateMetrics},
+};
+use crate::{
+    EventSink,
+    admission::{Admission, Fence},
+    books::Books,
+    error::LearnerError,
+    ledger::LedgerCounts,
+    metrics::MetricsWriter,
+    publisher::{Publications, Publisher},
+    queue::{Arrived, queue},
+    summary::LearnerEvent,
+    testing,
+};
+
+/// Fails at the updates whose numbers it is given, and otherwise counts up its parameters.
+struct Scripted {
+    fails_at: Vec<u32>,
+    calls: u32,
+    parameters: u8,
+}
+
+impl PolicyUpdater for Scripted {
+    fn update(&mut self, batch: &Batch, remaining: f64) -> Result<UpdateMetrics, UpdateFault> {
+        assert_eq!(batch.steps(), 16);
+        assert!((0.0..=1.0).contains(&remaining));
+        self.calls += 1;
+        if self.fails_at.contains(&self.calls) {
+            return Err(UpdateFault::NonFinite { what: "the loss" });
+        }
+        self.parameters += 1;
+        Ok(UpdateMetrics {
+            policy_loss: 0.1,
+            value_loss: 0.2,
+            entropy: 0.5,
+            gradient_norm: 1.0,
+            approx_kl: 0.0,
+            clip_fraction: 0.25,
+            ess_prox: 0.5,
+            ess_behaviour: 1.0,
+            explained_variance: f64::NAN,
+            rho_saturation: 0.0,
+            max_abs_log_ratio_lag0: 0.0,
+            advantage_mean: 0.0,
+            advantage_std: 1.0,
+            learning_rate: 1e-3,
+            per_lag: vec![],
+        })
+    }
+
+    fn parameters(&self) -> Bytes {
+        vec![self.parameters; 4].into()
+    }
+}
+
+struct Outcome {
+    result: Result<TrainerReport, LearnerError>,
+    counts: LedgerCounts,
+    publications: Publications,
+    events: Vec<LearnerEvent>,
+    metrics: String,
+}
+
+/// Runs the trainer on `unrolls` queued unrolls of version 0, and stops it when they are used up.
+async fn train(config: Config, fails_at: Vec<u32>, unrolls: u64) -> Outcome {
+    let agreement = testing::agreement();
+    let fence = Fence {
+        run_id: RunId::random(),
+        epoch: LearnerEpoch::FIRST,
+        lag_versions_max: config.lag.max_versions,
+    };
+    let books = Books::new(Admission::new(fence, 4));
+    let actor = ActorId::random();
+    books
+        .lock()
+        .roster
+        .join(actor, None, Instant::now())
+        .unwrap();
+    let (queue_in, queue_out) = queue(unrolls as usize);
+    for sequence in 1..=unrolls {
+        let settled = books.lock().settle(actor, UnrollSequence(sequence), Ok(()));
+        settled.unwrap();
+        let arrived = Arrived {
+            unroll: testing::unroll(&agreement, sequence),
+            arrival: Instant::now(),
+        };
+        queue_in.push(arrived).await.unwrap();
+    }
+    drop(queue_in);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metrics.jsonl");
+    let (publisher, publications) = Publisher::new(fence.epoch, 7);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let sink: EventSink = Arc::new({
+        let events = Arc::clone(&events);
+        move |event| events.lock().unwrap().push(event)
+    });
+    let links = TrainerLinks {
+        queue: queue_out,
+        books: books.clone(),
+        publisher,
+        stop: CancellationToken::new(),
+        on_event: sink,
+        metrics: MetricsWriter::create(&path).unwrap(),
+    };
+    let updater = Scripted {
+        fails_at,
+        calls: 0,
+        parameters: 0,
+    };
+    let result = run_loop::run(updater, &config, links);
+    let books = books.lock();
+    books.ledger.check().unwrap();
+    Outcome {
+        result,
+        counts: books.ledger.counts().clone(),
+        publications,
+        events: events.lock().unwrap().clone(),
+        metrics: std::fs::read_to_string(&path).unwrap(),
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    let rollout = testing::agreement().rollout;
+    config.actor.unroll_length = rollout.unroll_length;
+    config.actor.environments_per_actor = rollout.environments;
+    config.telemetry.progress_interval_ms = 0;
+    config
+}
+
+#[tokio::test]
+async fn each_batch_makes_a_version_and_a_line() {
+    let outcome = train(config(), vec![], 7).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(
+        (report.version, report.tally.trained_steps),
+        (PolicyVersion(3), 48)
+    );
+    // The seventh unroll makes no batch.
+    assert_eq!((outcome.counts.trained, outcome.counts.discarded), (6, 1));
+    let newest = outcome.publications.borrow().clone().unwrap();
+    assert_eq!(
+        (newest.version(), newest.payload()),
+        (PolicyVersion(3), &report.parameters)
+    );
+    // All are of version 0: trained at versions 0, 1 and 2.
+    let lag = report.tally.lag.summary();
+    let causes = report.tally.lag.causes();
+    assert_eq!((lag.mean, lag.max), (1.0, 2.0));
+    let total = causes.publish + causes.unroll + causes.outbox + causes.queue + causes.batch;
+    assert_eq!((total, causes.queue), (1.0, 1.0));
+    assert_eq!(report.tally.time_shares().actors_blocked, 0.5);
+    let lines: Vec<serde_json::Value> = outcome
+        .metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[2]["global_step"], 48.0);
+    assert_eq!(lines[2]["lag/versions_p95"], 2.0);
+    assert_eq!(lines[2]["ledger/violations"], 0.0);
+    assert!(lines[2].get("losses/explained_variance").is_none());
+    assert!(matches!(
+        outcome.events.last(),
+        Some(LearnerEvent::Progress(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_rolled_back_update_is_counted_and_publishes_nothing() {
+    let outcome = train(config(), vec![2], 6).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(
+        (report.version, report.tally.updates_rolled_back),
+        (PolicyVersion(2), 1)
+    );
+    assert_eq!((outcome.counts.trained, outcome.counts.evicted), (4, 2));
+    assert_eq!(report.parameters[..], [2; 4]);
+}
+
+#[tokio::test]
+async fn three_in_a_row_end_the_run_with_70_and_the_last_good_parameters() {
+    let outcome = train(config(), vec![2, 3, 4], 12).await;
+    let error = outcome.result.unwrap_err();
+    assert!(matches!(error, LearnerError::NonFinite { updates: 3, .. }));
+    assert_eq!(error.exit_code(), 70);
+    let newest = outcome.publications.borrow().clone().unwrap();
+    assert_eq!(newest.version(), PolicyVersion(1));
+    assert_eq!((outcome.counts.evicted, outcome.counts.queued), (6, 4));
+}
+
+#[tokio::test]
+async fn unrolls_that_grew_too_old_in_the_queue_expire() {
+    let mut config = config();
+    config.lag.max_versions = Some(1);
+    let outcome = train(config, vec![], 8).await;
+    assert_eq!((outcome.counts.trained, outcome.counts.expired), (4, 4));
+    assert_eq!(outcome.result.unwrap().tally.lag.summary().max, 1.0);
+}
+
+#[tokio::test]
+async fn the_run_ends_at_its_steps_or_its_return() {
+    let mut steps = config();
+    steps.run.total_steps = 20;
+    let report = train(steps, vec![], 8).await.result.unwrap();
+    assert_eq!(report.tally.trained_steps, 32);
+    let mut returns = config();
+    returns.run.stop_return = Some(1.0);
+    let outcome = train(returns, vec![], 40).await;
+    // Each unroll has one episode; 20 are evidence.
+    let report = outcome.result.unwrap();
+    let threshold = report.tally.threshold.unwrap();
+    assert_eq!((report.tally.episodes, threshold.mean_return), (20, 1.0));
+    assert_eq!(threshold.env_steps, 40 * 8);
+    assert_eq!(outcome.counts.queued, 20);
+}
+
+#[tokio::test]
+async fn the_delay_slows_each_update() {
+    let mut config = config();
+    config.learner.update_delay_ms = 60;
+    let begun = Instant::now();
+    let report = train(config, vec![], 4).await.result.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(120));
+    assert!(report.tally.busy >= Duration::from_millis(120));
+}

@@ -1,0 +1,86 @@
+//! What an update reports.
+
+use crate::algorithm::{
+    health::{Health, LagRow},
+    surrogate::SurrogateKind,
+};
+
+/// What one update did. Losses, entropy and norm are means over its optimiser steps; ratios are those of the last
+/// epoch, each just before its own optimiser step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateMetrics {
+    /// The policy's loss, without entropy.
+    pub policy_loss: f64,
+    /// The critic's loss, before its coefficient.
+    pub value_loss: f64,
+    /// Entropy of the policy in nats.
+    pub entropy: f64,
+    /// L2 norm of all gradients before clipping.
+    pub gradient_norm: f64,
+    /// KL(pi_prox || pi), estimator k3, in nats.
+    pub approx_kl: f64,
+    /// Share of steps whose ratio (the one that the configured loss clips) is outside the clip range.
+    pub clip_fraction: f64,
+    /// Effective sample size of pi_prox / mu, in (0, 1]: how stale the batch was.
+    pub ess_prox: f64,
+    /// Effective sample size of pi / mu, in (0, 1].
+    pub ess_behaviour: f64,
+    /// Share of the targets' variance that the critic explained on arrival; NaN if all targets are equal.
+    pub explained_variance: f64,
+    /// Share of steps whose ratio V-trace cut at `rho_bar`.
+    pub rho_saturation: f64,
+    /// Largest |log pi_prox - log mu| of steps with lag 0, where actor and learner should agree; NaN without such steps.
+    pub max_abs_log_ratio_lag0: f64,
+    /// Mean of the raw advantages.
+    pub advantage_mean: f64,
+    /// Standard deviation of the raw advantages.
+    pub advantage_std: f64,
+    /// Step size for the policy.
+    pub learning_rate: f64,
+    /// One row per policy lag that occurs in the batch.
+    pub per_lag: Vec<LagRow>,
+}
+
+/// Why an update changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateFault {
+    /// Something became NaN or infinite; parameters and optimisers are as before the update.
+    #[error("{what} became NaN or infinite; the update was undone")]
+    NonFinite {
+        /// What is not finite.
+        what: &'static str,
+    },
+    /// There was no step to train on.
+    #[error("the batch has no steps")]
+    EmptyBatch,
+}
+
+/// The clip fraction of the ratio that the loss clips.
+pub(super) fn clip_fraction(kind: SurrogateKind, health: &Health) -> f64 {
+    match kind {
+        SurrogateKind::Behaviour | SurrogateKind::Appo | SurrogateKind::Dual => {
+            health.clip_fraction_behaviour
+        }
+        _ => health.clip_fraction,
+    }
+}
+
+/// Means of the four losses over all optimiser steps.
+pub(super) fn mean_losses(losses: &[f32]) -> Result<[f64; 4], UpdateFault> {
+    let names = [
+        "the policy loss",
+        "the value loss",
+        "the entropy",
+        "the gradient norm",
+    ];
+    let mut means = [0.0; 4];
+    let (steps, _) = losses.as_chunks::<4>();
+    for (index, what) in names.into_iter().enumerate() {
+        let sum: f64 = steps.iter().map(|step| f64::from(step[index])).sum();
+        means[index] = sum / steps.len().max(1) as f64;
+        if !means[index].is_finite() {
+            return Err(UpdateFault::NonFinite { what });
+        }
+    }
+    Ok(means)
+}

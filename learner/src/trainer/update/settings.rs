@@ -1,0 +1,101 @@
+//! The constants of an update, out of the configuration.
+
+use springbok_common::config::{
+    AdvantageNormalisation, AlgorithmConfig, PgTarget, Ratio, RecomputeTargets, Schedule, ValueLoss,
+};
+
+use crate::algorithm::{
+    schedule::Linear,
+    surrogate::{SurrogateConfig, SurrogateKind},
+    value_loss::ValueLossKind,
+    vtrace::{self, VtraceConfig},
+};
+
+/// All that an update depends on besides the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UpdateConfig {
+    /// Discount, trace and caps of the targets.
+    pub vtrace: VtraceConfig,
+    /// The policy's loss.
+    pub surrogate: SurrogateConfig,
+    /// The critic's loss.
+    pub value_loss: ValueLossKind,
+    /// Weight of the critic's loss.
+    pub value_coefficient: f64,
+    /// Weight of the entropy over the run.
+    pub entropy_coefficient: Linear,
+    /// Step size for the policy, and for the torso if it is shared, over the run.
+    pub policy_learning_rate: Linear,
+    /// Step size for the parameters that only the value depends on, over the run.
+    pub value_learning_rate: Linear,
+    /// Added to Adam's denominator.
+    pub adam_epsilon: f64,
+    /// L2 norm to which longer gradients are shortened, all parameters together.
+    pub gradient_norm_max: f64,
+    /// Passes over the batch.
+    pub epochs: usize,
+    /// Optimiser steps in each pass.
+    pub minibatches: usize,
+    /// Over what the raw advantages are normalised.
+    pub advantage_normalisation: AdvantageNormalisation,
+    /// How often targets and advantages are computed.
+    pub recompute_targets: RecomputeTargets,
+    /// Factor on rewards.
+    pub reward_scale: f64,
+}
+
+impl From<&AlgorithmConfig> for UpdateConfig {
+    fn from(algorithm: &AlgorithmConfig) -> Self {
+        let over_run = |schedule: Schedule, start: f64| match schedule {
+            Schedule::Constant => Linear::constant(start),
+            Schedule::Linear => Linear::to_zero(start),
+        };
+        let kind = match algorithm.ratio {
+            Ratio::Behaviour => SurrogateKind::Behaviour,
+            Ratio::Decoupled => SurrogateKind::Decoupled,
+            Ratio::Proximal => SurrogateKind::Proximal,
+            Ratio::Dual => SurrogateKind::Dual,
+        };
+        let rates = algorithm.learning_rate_schedule;
+        Self {
+            vtrace: VtraceConfig {
+                gamma: algorithm.gamma,
+                lambda: algorithm.lambda,
+                rho_bar: algorithm.rho_bar,
+                c_bar: algorithm.c_bar,
+                rho_pg_bar: algorithm.weight_bar,
+                pg_target: match algorithm.pg_target {
+                    PgTarget::LambdaMix => vtrace::PgTarget::LambdaMix,
+                    PgTarget::Vs => vtrace::PgTarget::Vs,
+                },
+            },
+            surrogate: SurrogateConfig {
+                weight_bar: algorithm.weight_bar,
+                ..SurrogateConfig::new(kind, algorithm.clip_epsilon)
+            },
+            value_loss: match algorithm.value_loss {
+                ValueLoss::Mse => ValueLossKind::Mse,
+                ValueLoss::Clipped => ValueLossKind::Clipped {
+                    clip: algorithm.value_clip,
+                },
+                ValueLoss::Huber => ValueLossKind::Huber {
+                    delta: algorithm.huber_delta,
+                },
+            },
+            value_coefficient: algorithm.value_coefficient,
+            entropy_coefficient: over_run(
+                algorithm.entropy_schedule,
+                algorithm.entropy_coefficient,
+            ),
+            policy_learning_rate: over_run(rates, algorithm.policy_learning_rate),
+            value_learning_rate: over_run(rates, algorithm.value_learning_rate),
+            adam_epsilon: algorithm.adam_epsilon,
+            gradient_norm_max: algorithm.gradient_norm_max,
+            epochs: algorithm.epochs,
+            minibatches: algorithm.minibatches,
+            advantage_normalisation: algorithm.advantage_normalisation,
+            recompute_targets: algorithm.recompute_targets,
+            reward_scale: algorithm.reward_scale,
+        }
+    }
+}
