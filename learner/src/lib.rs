@@ -17,6 +17,8 @@ pub mod publisher;
 pub mod queue;
 pub mod roster;
 mod run;
+#[cfg(test)]
+mod run_tests;
 pub mod service;
 pub mod summary;
 #[cfg(test)]

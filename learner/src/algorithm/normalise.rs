@@ -56,10 +56,7 @@ pub fn moments<F: Real>(values: &[F], mask: Option<&[bool]>) -> Moments {
     let count = valid().count() as f64;
     // Measured from one of the entries: equal entries give exactly that mean and a deviation of exactly 0.
     let offset = valid().map(|x| x - origin).sum::<f64>() / count;
-    let variance = valid()
-        .map(|x| (x - origin - offset).powi(2))
-        .sum::<f64>()
-        / count;
+    let variance = valid().map(|x| (x - origin - offset).powi(2)).sum::<f64>() / count;
     Moments {
         mean: origin + offset,
         std: variance.sqrt(),

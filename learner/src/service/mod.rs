@@ -6,6 +6,8 @@ mod parameters;
 mod trajectories;
 
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod tests;
 
 use std::{

@@ -52,7 +52,10 @@ fn check<F: Real>(case: &serde_json::Value, tol: f64) {
     }
     check_rows(&name, &found.per_lag, &expected["per_lag"], tol);
     let compared = scalars.len() + 3;
-    assert_eq!(expected.as_object().map(serde_json::Map::len), Some(compared));
+    assert_eq!(
+        expected.as_object().map(serde_json::Map::len),
+        Some(compared)
+    );
 }
 
 fn check_rows(name: &str, rows: &[LagRow], expected: &serde_json::Value, tol: f64) {
@@ -96,7 +99,10 @@ fn before_the_first_step_the_update_ratio_is_exactly_one() {
     let now = [-0.3_f32, -1.7, -0.9, -2.5];
     let found = health(&samples(&now, &now, &[5; 4]), 0.2, Some(1.0)).expect("valid steps");
     assert_eq!(found.ess_theta_over_prox, 1.0);
-    assert_eq!((found.clip_fraction, found.clip_fraction_binding), (0.0, 0.0));
+    assert_eq!(
+        (found.clip_fraction, found.clip_fraction_binding),
+        (0.0, 0.0)
+    );
     assert_eq!((found.kl.k1, found.kl.k2, found.kl.k3), (0.0, 0.0, 0.0));
     assert!(found.clip_fraction_behaviour > 0.0);
     assert_eq!(found.max_abs_log_ratio_lag0, None);

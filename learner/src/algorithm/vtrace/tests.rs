@@ -101,15 +101,21 @@ fn configs() -> impl Strategy<Value = VtraceConfig> {
         prop::option::weighted(0.8, bar()),
     );
     let parts = (0.0..=1.0_f64, 0.0..=1.0_f64, caps, any::<bool>());
-    parts.prop_map(|(gamma, lambda, (rho_bar, c_bar, rho_pg_bar), vs)| VtraceConfig {
-        gamma: gamma * 0.99,
-        // A trace of at most 1 per step.
-        lambda: lambda / c_bar.max(1.0),
-        rho_bar,
-        c_bar: Some(c_bar),
-        rho_pg_bar,
-        pg_target: if vs { PgTarget::Vs } else { PgTarget::LambdaMix },
-    })
+    parts.prop_map(
+        |(gamma, lambda, (rho_bar, c_bar, rho_pg_bar), vs)| VtraceConfig {
+            gamma: gamma * 0.99,
+            // A trace of at most 1 per step.
+            lambda: lambda / c_bar.max(1.0),
+            rho_bar,
+            c_bar: Some(c_bar),
+            rho_pg_bar,
+            pg_target: if vs {
+                PgTarget::Vs
+            } else {
+                PgTarget::LambdaMix
+            },
+        },
+    )
 }
 
 fn cases(count: u32) -> ProptestConfig {
