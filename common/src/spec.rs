@@ -155,8 +155,8 @@ impl SpecFingerprint {
         let agreed = (PROTOCOL_REVISION, environment, network, rollout);
         // Encoding plain integers, floats, strings and lists into memory cannot fail; an empty encoding would
         // still be equal on both sides and be caught by the length checks of each message.
-        let bytes = bincode::serde::encode_to_vec(agreed, bincode::config::standard())
-            .unwrap_or_default();
+        let bytes =
+            bincode::serde::encode_to_vec(agreed, bincode::config::standard()).unwrap_or_default();
         Self(xxh3_64(&bytes))
     }
 }
@@ -218,7 +218,7 @@ mod tests {
         let original = SpecFingerprint::of(&environment, &network, rollout);
         assert_eq!(
             original,
-            SpecFingerprint::of(&environment.clone(), &network.clone(), rollout)
+            SpecFingerprint::of(&environment, &network, rollout)
         );
 
         let mut other = environment.clone();
@@ -231,7 +231,10 @@ mod tests {
             unroll_length: 9,
             ..rollout
         };
-        assert_ne!(original, SpecFingerprint::of(&environment, &network, longer));
+        assert_ne!(
+            original,
+            SpecFingerprint::of(&environment, &network, longer)
+        );
     }
 
     #[test]

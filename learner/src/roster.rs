@@ -348,7 +348,7 @@ mod tests {
             let now = Instant::now();
             let actors = ids(6);
             let mut roster = Roster::new(3);
-            let mut tickets = vec![None; 6];
+            let mut tickets = [None; 6];
             for (event, who, place) in events {
                 let actor = actors[who];
                 match event {

@@ -16,13 +16,13 @@ pub fn log_probs(logits: Tensor<2>, mask: Option<Tensor<2, Bool>>) -> Tensor<2> 
     log_softmax(logits, 1)
 }
 
-/// Log-probabilities [N] of the actions taken, out of those of all actions [N, A].
+/// Log-probabilities `[N]` of the actions taken, out of those of all actions [N, A].
 #[must_use]
 pub fn of_actions(log_probs: Tensor<2>, actions: Tensor<1, Int>) -> Tensor<1> {
     log_probs.gather(1, actions.unsqueeze_dim(1)).squeeze_dim(1)
 }
 
-/// Entropies [N] in nats, of log-probabilities [N, A].
+/// Entropies `[N]` in nats, of log-probabilities [N, A].
 #[must_use]
 pub fn entropy(log_probs: Tensor<2>) -> Tensor<1> {
     -(log_probs.clone().exp() * log_probs)
@@ -30,7 +30,7 @@ pub fn entropy(log_probs: Tensor<2>) -> Tensor<1> {
         .squeeze_dim(1)
 }
 
-/// KL(left || right) [N] in nats, of log-probabilities [N, A] under the same mask.
+/// KL(left || right) `[N]` in nats, of log-probabilities [N, A] under the same mask.
 #[must_use]
 pub fn kl(left: Tensor<2>, right: Tensor<2>) -> Tensor<1> {
     (left.clone().exp() * (left - right))

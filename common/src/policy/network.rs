@@ -61,7 +61,7 @@ impl ActorCritic {
         }
     }
 
-    /// Logits [N, A] and values [N] of observations [N, O].
+    /// Logits [N, A] and values `[N]` of observations [N, O].
     #[must_use]
     pub fn forward(&self, observations: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let policy_features = self.hidden(&self.policy_torso, observations.clone());
@@ -83,7 +83,7 @@ impl ActorCritic {
             .forward(self.hidden(&self.policy_torso, observations))
     }
 
-    /// Values [N] of observations [N, O]; the policy head is not computed.
+    /// Values `[N]` of observations [N, O]; the policy head is not computed.
     #[must_use]
     pub fn value(&self, observations: Tensor<2>) -> Tensor<1> {
         let torso = if self.shared_torso {

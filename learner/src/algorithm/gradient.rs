@@ -8,7 +8,7 @@ use burn::{
 
 /// Shortens all gradients of `module` together to the L2 norm `norm_max` if they are longer (Pascanu et al. 2013).
 ///
-/// Returns the norm before, [1], as a tensor on the device; `None` if there are no gradients. Nothing is read back.
+/// Returns the norm before, `[1]`, as a tensor on the device; `None` if there are no gradients. Nothing is read back.
 pub fn clip_global_norm<M: Module>(
     module: &M,
     gradients: &mut GradientsParams,

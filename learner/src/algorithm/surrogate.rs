@@ -7,15 +7,15 @@
 use burn::tensor::{Bool, Tensor};
 use springbok_common::policy::categorical;
 
-/// log mu(a|x) [N] of the taken actions, as the actor stored it.
+/// log mu(a|x) `[N]` of the taken actions, as the actor stored it.
 #[derive(Debug, Clone)]
 pub struct BehaviourLogProb(pub Tensor<1>);
 
-/// log pi_prox(a|x) [N] of the taken actions.
+/// log pi_prox(a|x) `[N]` of the taken actions.
 #[derive(Debug, Clone)]
 pub struct ProximalLogProb(pub Tensor<1>);
 
-/// log pi(a|x) [N] of the taken actions: the only one of the three that is differentiated.
+/// log pi(a|x) `[N]` of the taken actions: the only one of the three that is differentiated.
 #[derive(Debug, Clone)]
 pub struct CurrentLogProb(pub Tensor<1>);
 
@@ -90,9 +90,9 @@ impl SurrogateConfig {
     }
 }
 
-/// The loss to minimise, [1]: minus the mean of the objective over the steps whose `mask` [N] is 1 (`None`: all).
+/// The loss to minimise, `[1]`: minus the mean of the objective over the steps whose `mask` `[N]` is 1 (`None`: all).
 ///
-/// All tensors are [N] on the same device. `advantages` are final (normalised if they are to be), and like
+/// All tensors are `[N]` on the same device. `advantages` are final (normalised if they are to be), and like
 /// `proximal` and `behaviour` they are constants.
 #[must_use]
 pub fn policy_loss(
@@ -148,7 +148,7 @@ pub enum KlDirection {
     Reverse,
 }
 
-/// The exact mean divergence [1] between the current and the proximal policy, from the log-probabilities of all
+/// The exact mean divergence `[1]` between the current and the proximal policy, from the log-probabilities of all
 /// actions [N, A]; a penalty to add to the loss of [`SurrogateKind::Unclipped`].
 #[must_use]
 pub fn kl_penalty(
@@ -164,7 +164,7 @@ pub fn kl_penalty(
     masked_mean(divergence, mask)
 }
 
-/// Mean [1] of `values` [N] where `mask` [N] is 1, over all if there is none.
+/// Mean `[1]` of `values` `[N]` where `mask` `[N]` is 1, over all if there is none.
 #[must_use]
 pub fn masked_mean(values: Tensor<1>, mask: Option<Tensor<1>>) -> Tensor<1> {
     match mask {

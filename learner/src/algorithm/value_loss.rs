@@ -21,9 +21,9 @@ pub enum ValueLossKind {
     },
 }
 
-/// The mean loss [1] over the steps whose `mask` [N] is 1 (`None`: all).
+/// The mean loss `[1]` over the steps whose `mask` `[N]` is 1 (`None`: all).
 ///
-/// All tensors are [N]: `values` V(x) is differentiated, `arrival_values` are the learner's values when the batch
+/// All tensors are `[N]`: `values` V(x) is differentiated, `arrival_values` are the learner's values when the batch
 /// arrived (not the actor's), `targets` are those of V-trace.
 #[must_use]
 pub fn value_loss(

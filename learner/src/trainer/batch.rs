@@ -23,7 +23,7 @@ pub struct Batch {
     pub outcomes: Vec<StepOutcome>,
     /// Entry `t * B + b` of each truncated step, in the order of the final observations.
     pub final_rows: Vec<usize>,
-    /// [B]: age in versions of the policy that made each column.
+    /// `[B]`: age in versions of the policy that made each column.
     pub lags: Vec<u64>,
 }
 

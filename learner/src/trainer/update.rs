@@ -86,7 +86,7 @@ struct Rates {
 
 /// What the optimiser steps left on the device.
 struct Trace {
-    /// Policy loss, value loss, entropy and gradient norm of each step, [4] each.
+    /// Policy loss, value loss, entropy and gradient norm of each step, `[4]` each.
     losses: Vec<Tensor<1>>,
     /// log pi of the minibatches of the last epoch.
     log_probs: Vec<Tensor<1>>,
@@ -440,7 +440,7 @@ impl Updater {
     }
 }
 
-/// The steps of one optimiser step on the device; all but the observations are constants [N].
+/// The steps of one optimiser step on the device; all but the observations are constants `[N]`.
 struct Minibatch {
     observations: Tensor<2>,
     actions: Tensor<1, Int>,
