@@ -126,6 +126,7 @@ fn outside_world(line: Line) -> bool {
 pub(crate) fn may_name_protobuf(path: &str) -> bool {
     path.starts_with("proto/")
         || path.starts_with("tests/")
+        || only_tests(path)
         || is_module(path, "common/src/wire")
         || is_module(path, "learner/src/service")
         || is_module(path, "actor/src/client")
@@ -142,7 +143,12 @@ fn carries_no_tensor(path: &str) -> bool {
         "actor/src/connect",
         "actor/src/session",
     ];
-    modules.iter().any(|module| is_module(path, module))
+    modules.iter().any(|module| is_module(path, module)) && !only_tests(path)
+}
+
+/// Whether the file holds nothing but tests, which play the other side of the wire and so must speak all of it.
+fn only_tests(path: &str) -> bool {
+    path.ends_with("tests.rs")
 }
 
 /// Whether `path` is the module `module.rs`, or a file within the folder `module/`.
