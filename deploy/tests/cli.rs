@@ -165,7 +165,7 @@ fn a_printed_configuration_loads_again() {
 fn config_check_says_ok_and_predicts_the_lag() {
     let text = stdout(&run(&["config", "check"], 0));
     assert!(text.starts_with("ok\n"), "{text}");
-    assert_contains(&text, "predicted lag: at most 2 versions");
+    assert_contains(&text, "predicted lag: 2 versions from the buffers");
 }
 
 #[test]

@@ -88,7 +88,8 @@ impl Config {
             .saturating_mul(self.learner.batch_unrolls)
     }
 
-    /// The largest policy lag, in versions, that actors of equal speed reach by arithmetic.
+    /// The steady policy lag, in versions, that the buffers alone make for actors of equal speed when the learner is
+    /// the slower side. An unroll that is begun while newer parameters are on their way is one version older.
     ///
     /// When an unroll is begun, at most queue + actors * outbox - 1 others come before it, and one batch is being
     /// trained. So it is trained after 1 + floor((queue + actors * outbox - 1) / batch) updates, which is

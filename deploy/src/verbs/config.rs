@@ -71,7 +71,7 @@ pub(super) fn check(layers: &Layers, registry: &Registry) -> Result<(), Failure>
         output::line(&format!("advice: {advice}"));
     }
     output::line(&format!(
-        "predicted lag: at most {} versions",
+        "predicted lag: {} versions from the buffers, and at most one more while parameters are on their way",
         loaded.config.predicted_lag_max_versions()
     ));
     Ok(())
