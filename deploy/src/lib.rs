@@ -28,3 +28,8 @@ mod supervisor;
 mod verbs;
 
 pub use launcher::Launcher;
+
+/// Compiles the README's code with the documentation tests, so that it cannot go stale.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeCode;
