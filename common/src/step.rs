@@ -3,7 +3,8 @@
 /// What became of the episode at one step.
 ///
 /// A terminated step has no future; a truncated one was cut off (time limit, or the actor gave up) and its future
-/// is worth V(final observation). If an environment reports both, it is terminated.
+/// is worth V(final observation). If an environment reports both, it is terminated. A lost life ends the value, but
+/// not the episode. A void row is no step at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum StepOutcome {
@@ -14,6 +15,11 @@ pub enum StepOutcome {
     Terminated = 1,
     /// The episode was cut off: the state it reached still has a value.
     Truncated = 2,
+    /// A life was lost: nothing that comes after counts for this step, but the episode (and memory) goes on.
+    LifeLost = 3,
+    /// The environment was resetting itself and ignored the action: the row belongs to no episode, nothing is learnt
+    /// from it. Only environments that reset in a step of their own have such rows, each right after an end.
+    Void = 4,
 }
 
 impl StepOutcome {
@@ -24,6 +30,8 @@ impl StepOutcome {
             0 => Some(Self::Continued),
             1 => Some(Self::Terminated),
             2 => Some(Self::Truncated),
+            3 => Some(Self::LifeLost),
+            4 => Some(Self::Void),
             _ => None,
         }
     }
@@ -41,7 +49,31 @@ impl StepOutcome {
     /// Whether the episode ended at this step, either way.
     #[must_use]
     pub fn is_end(self) -> bool {
-        self != Self::Continued
+        matches!(self, Self::Terminated | Self::Truncated)
+    }
+
+    /// Whether memory starts afresh in the next row: after an end, and after the void row that may follow one.
+    #[must_use]
+    pub fn resets_memory(self) -> bool {
+        matches!(self, Self::Terminated | Self::Truncated | Self::Void)
+    }
+
+    /// Whether the step has a future within its episode: the value of the state it reached counts.
+    #[must_use]
+    pub fn has_future(self) -> bool {
+        matches!(self, Self::Continued | Self::Truncated)
+    }
+
+    /// Whether what happens in the next row may flow back into this step.
+    #[must_use]
+    pub fn continues(self) -> bool {
+        self == Self::Continued
+    }
+
+    /// Whether the row is a step of an episode, so that it can be learnt from.
+    #[must_use]
+    pub fn is_step(self) -> bool {
+        self != Self::Void
     }
 }
 
@@ -57,13 +89,16 @@ mod tests {
 
     #[test]
     fn bytes_round_trip_and_strangers_are_refused() {
-        for outcome in [
-            StepOutcome::Continued,
-            StepOutcome::Terminated,
-            StepOutcome::Truncated,
-        ] {
-            assert_eq!(StepOutcome::from_byte(outcome as u8), Some(outcome));
+        for byte in 0..5 {
+            let outcome = StepOutcome::from_byte(byte).unwrap();
+            assert_eq!(outcome as u8, byte);
         }
-        assert_eq!(StepOutcome::from_byte(3), None);
+        assert_eq!(StepOutcome::from_byte(5), None);
+    }
+
+    #[test]
+    fn a_lost_life_cuts_the_value_but_not_the_episode() {
+        let lost = StepOutcome::LifeLost;
+        assert!(!lost.is_end() && !lost.has_future() && !lost.continues() && lost.is_step());
     }
 }

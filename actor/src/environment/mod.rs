@@ -4,7 +4,11 @@
 //! [`crate::vector::SyncVector`], once for all environments. [`conformance::check`] tests any environment against
 //! the contract of [`Environment`].
 
-use springbok_common::{spec::EnvironmentSpec, step::StepOutcome};
+use springbok_common::{
+    arrays::{ActionsRef, ElementsMut},
+    spec::{ActionSpec, EnvironmentSpec},
+    step::StepOutcome,
+};
 
 pub mod cartpole;
 pub mod catch;
@@ -25,8 +29,19 @@ pub struct Step {
     pub outcome: StepOutcome,
 }
 
-/// One environment with discrete actions and an observation of 32-bit floats. Object safe: it writes into a row
-/// that the caller lends, of exactly `spec().observation.len()` elements.
+impl Step {
+    /// A step of `reward` that ends the episode if `terminated`.
+    #[must_use]
+    pub fn new(reward: f32, terminated: bool) -> Self {
+        Self {
+            reward,
+            outcome: StepOutcome::from_flags(terminated, false),
+        }
+    }
+}
+
+/// One environment. Object safe: it writes into a row that the caller lends, of exactly `spec().observation.len()`
+/// elements of the type that the specification declares.
 ///
 /// The contract:
 /// - `spec` is the same at every call.
@@ -36,17 +51,86 @@ pub struct Step {
 ///   seed and the actions.
 /// - The time limit `spec().episode_steps_max` is declared here and enforced by the caller. A step that both ends
 ///   the episode and reaches the limit is terminated.
-/// - The caller resets before the first step and after each end, and passes actions that `spec().action` allows.
+/// - The caller resets before the first step and after each end, and passes actions that `spec().action` allows: as
+///   many numbers as `spec().action.len()`, and where masks are declared only actions that the last mask allowed.
+/// - No step is [`StepOutcome::Void`].
 pub trait Environment: Send {
     /// What the environment shows and takes.
     fn spec(&self) -> &EnvironmentSpec;
 
     /// Begins an episode and writes its first observation, `[O]`. A seed restarts the environment's random stream;
     /// `None` continues it. An environment that was never seeded may begin anywhere.
-    fn reset(&mut self, seed: Option<u64>, observation: &mut [f32]);
+    fn reset(&mut self, seed: Option<u64>, observation: ElementsMut<'_>);
 
     /// Takes `action` and writes the observation that follows, `[O]`: at an end, that of the state reached.
-    fn step(&mut self, action: u32, observation: &mut [f32]) -> Step;
+    fn step(&mut self, action: ActionsRef<'_>, observation: ElementsMut<'_>) -> Step;
+
+    /// Writes which choices the current state allows, `[spec().action.choices()]`, 1 or 0; at least one of each head
+    /// must be allowed. Called only if `spec().action_mask`, after each reset and step that did not end the episode.
+    fn action_mask(&self, mask: &mut [u8]) {
+        mask.fill(1);
+    }
+
+    /// Draws the current state; `false` if the environment cannot be watched.
+    fn render(&self, _frame: &mut Frame) -> bool {
+        false
+    }
+}
+
+/// A picture of 24-bit colour.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frame {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Red, green and blue of each pixel, row by row from the top: `[height, width, 3]`.
+    pub rgb: Vec<u8>,
+}
+
+impl Frame {
+    /// Makes it a picture of this size, all of one colour; keeps the memory.
+    pub fn fill(&mut self, width: usize, height: usize, colour: [u8; 3]) {
+        (self.width, self.height) = (width, height);
+        self.rgb.clear();
+        self.rgb
+            .extend(std::iter::repeat_n(colour, width * height).flatten());
+    }
+
+    /// Colours one pixel; those outside are ignored.
+    pub fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
+        if x < self.width && y < self.height {
+            let start = 3 * (y * self.width + x);
+            self.rgb[start..start + 3].copy_from_slice(&colour);
+        }
+    }
+
+    /// Colours a rectangle; what lies outside is ignored.
+    pub fn rectangle(&mut self, x: usize, y: usize, width: usize, height: usize, colour: [u8; 3]) {
+        for row in y..(y + height).min(self.height) {
+            for column in x..(x + width).min(self.width) {
+                self.set(column, row, colour);
+            }
+        }
+    }
+
+    /// Colours a line between two points, `thickness` pixels wide.
+    pub fn line(&mut self, from: [f32; 2], to: [f32; 2], thickness: f32, colour: [u8; 3]) {
+        let along = [to[0] - from[0], to[1] - from[1]];
+        let length_squared = along[0] * along[0] + along[1] * along[1];
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let point = [x as f32 - from[0], y as f32 - from[1]];
+                let share = (point[0] * along[0] + point[1] * along[1])
+                    / length_squared.max(f32::MIN_POSITIVE);
+                let share = share.clamp(0.0, 1.0);
+                let away = [point[0] - share * along[0], point[1] - share * along[1]];
+                if away[0].hypot(away[1]) <= thickness / 2.0 {
+                    self.set(x, y, colour);
+                }
+            }
+        }
+    }
 }
 
 impl<E: Environment + ?Sized> Environment for Box<E> {
@@ -54,12 +138,20 @@ impl<E: Environment + ?Sized> Environment for Box<E> {
         (**self).spec()
     }
 
-    fn reset(&mut self, seed: Option<u64>, observation: &mut [f32]) {
+    fn reset(&mut self, seed: Option<u64>, observation: ElementsMut<'_>) {
         (**self).reset(seed, observation);
     }
 
-    fn step(&mut self, action: u32, observation: &mut [f32]) -> Step {
+    fn step(&mut self, action: ActionsRef<'_>, observation: ElementsMut<'_>) -> Step {
         (**self).step(action, observation)
+    }
+
+    fn action_mask(&self, mask: &mut [u8]) {
+        (**self).action_mask(mask);
+    }
+
+    fn render(&self, frame: &mut Frame) -> bool {
+        (**self).render(frame)
     }
 }
 
@@ -118,6 +210,14 @@ pub enum EnvironmentError {
         /// What its constructor says.
         reason: String,
     },
+    /// The environment died, hung or broke its contract while it was played.
+    #[error("environment `{environment}` failed: {reason}")]
+    Failed {
+        /// The environment.
+        environment: String,
+        /// What happened, with the traceback if there is one.
+        reason: String,
+    },
 }
 
 /// What is wrong with a specification in itself, if anything.
@@ -129,10 +229,25 @@ pub(crate) fn spec_fault(spec: &EnvironmentSpec) -> Option<&'static str> {
         Some("its observation has no elements")
     } else if low.is_nan() || high.is_nan() || low > high {
         Some("the lower bound of its observation is not below the upper one")
-    } else if spec.action.logits() == 0 {
+    } else if spec.action.is_empty() || spec.action.heads().contains(&0) {
         Some("it has no actions")
     } else if spec.episode_steps_max == Some(0) {
         Some("its episodes may have no steps")
+    } else {
+        action_fault(spec)
+    }
+}
+
+fn action_fault(spec: &EnvironmentSpec) -> Option<&'static str> {
+    let ActionSpec::Box { low, high } = &spec.action else {
+        return None;
+    };
+    if low.len() != high.len() {
+        Some("the bounds of its action differ in length")
+    } else if low.iter().zip(high).any(|(low, high)| low.is_nan() || high.is_nan() || low >= high) {
+        Some("a lower bound of its action is not below the upper one")
+    } else if spec.action_mask {
+        Some("a continuous action cannot have a mask")
     } else {
         None
     }
