@@ -1,6 +1,7 @@
 //! The unit of experience: T steps of K environments, made under one policy version.
 
 use crate::{
+    arrays::{Actions, Elements},
     ids::{RunId, UnrollSequence},
     reject::RejectReason,
     spec::{ActionSpec, EnvironmentSpec, NetworkSpec, RolloutShape, SpecFingerprint},
@@ -69,12 +70,14 @@ pub struct UnrollTiming {
 pub struct UnrollParts {
     /// Where it belongs.
     pub header: UnrollHeader,
-    /// [T, K, O].
-    pub observations: Vec<f32>,
+    /// [T, K, O], of the type that the specification declares.
+    pub observations: Elements,
     /// [K, O]: the state after the last step (after a reset, if that step ended an episode).
-    pub bootstrap_observations: Vec<f32>,
-    /// [T, K].
-    pub actions: Vec<u32>,
+    pub bootstrap_observations: Elements,
+    /// [T, K, A]; of a continuous action, the draw before it was squashed or clipped to the bounds.
+    pub actions: Actions,
+    /// [T, K, M]: which choices were allowed, 1 or 0; empty where the environment has no masks.
+    pub action_masks: Vec<u8>,
     /// [T, K], raw, caused by the action of the same row.
     pub rewards: Vec<f32>,
     /// [T, K]: log mu(action | observation), as sampled.
@@ -84,7 +87,9 @@ pub struct UnrollParts {
     /// Row of each truncated step, ascending.
     pub final_rows: Vec<u32>,
     /// [len(final_rows), O]: what a truncated step reached before the reset.
-    pub final_observations: Vec<f32>,
+    pub final_observations: Elements,
+    /// [K, S]: the recurrent state in which the first step was taken; empty without memory.
+    pub core_states: Vec<f32>,
     /// Episodes that ended here.
     pub episodes: Vec<EpisodeSummary>,
     /// Where the actor's time went.
@@ -96,10 +101,12 @@ pub struct UnrollParts {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unroll(UnrollParts);
 
-/// Lowest log-probability that an honest policy can report; below, its ratio overflows.
+/// Lowest log-probability that an honest policy can report for one discrete choice; below, its ratio overflows.
 pub const LOG_PROB_MIN: f32 = -50.0;
 /// Rounding may lift the log-probability of a certain action slightly above 0.
 pub const LOG_PROB_MAX: f32 = 1e-5;
+/// Largest log-density, in absolute value, that an honest policy can report for one dimension of an action.
+pub const LOG_DENSITY_ABS_MAX: f32 = 100.0;
 
 impl Unroll {
     /// Checks `parts` against `agreement`: lengths first, then ranges, then a scan for non-finite numbers.
@@ -109,16 +116,15 @@ impl Unroll {
     pub fn new(parts: UnrollParts, agreement: &Agreement) -> Result<Self, RejectReason> {
         check_lengths(&parts, agreement)?;
         check_final_rows(&parts)?;
-        let ActionSpec::Discrete(actions) = agreement.environment.action;
-        if parts.actions.iter().any(|&action| action >= actions) {
-            return Err(RejectReason::ActionOutOfRange);
-        }
+        check_void_rows(&parts, agreement.rollout.environments)?;
+        check_actions(&parts, agreement)?;
         let observations = [
             &parts.observations,
             &parts.bootstrap_observations,
             &parts.final_observations,
         ];
-        if !observations.into_iter().all(|array| all_finite(array)) {
+        let finite = |elements: &&Elements| elements.as_ref().as_f32().is_none_or(all_finite);
+        if !observations.iter().all(finite) || !all_finite(&parts.core_states) {
             return Err(RejectReason::NonFiniteObservation);
         }
         let returns_finite = parts
@@ -128,7 +134,7 @@ impl Unroll {
         if !all_finite(&parts.rewards) || !returns_finite {
             return Err(RejectReason::NonFiniteReward);
         }
-        let plausible = LOG_PROB_MIN..=LOG_PROB_MAX;
+        let plausible = log_prob_range(&agreement.environment.action);
         if !parts
             .behaviour_log_probs
             .iter()
@@ -160,22 +166,89 @@ impl Unroll {
     /// Environment steps in it: T * K.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.0.actions.len()
+        self.0.rewards.len()
     }
 }
 
 fn check_lengths(parts: &UnrollParts, agreement: &Agreement) -> Result<(), RejectReason> {
-    let rows = agreement.rollout.steps();
-    let width = agreement.environment.observation.len();
-    let agree = parts.observations.len() == rows * width
-        && parts.bootstrap_observations.len() == agreement.rollout.environments * width
-        && parts.actions.len() == rows
+    let (rows, columns) = (agreement.rollout.steps(), agreement.rollout.environments);
+    let environment = &agreement.environment;
+    let width = environment.observation.len();
+    let of_type = |elements: &Elements, len: usize| {
+        elements.element() == environment.observation.element && elements.len() == len
+    };
+    let agree = of_type(&parts.observations, rows * width)
+        && of_type(&parts.bootstrap_observations, columns * width)
+        && of_type(&parts.final_observations, parts.final_rows.len() * width)
+        && parts.actions.len() == rows * environment.action.len()
+        && parts.action_masks.len() == rows * environment.mask_len()
         && parts.rewards.len() == rows
         && parts.behaviour_log_probs.len() == rows
         && parts.outcomes.len() == rows
-        && parts.final_observations.len() == parts.final_rows.len() * width
+        && parts.core_states.len() == columns * agreement.network.state_len()
         && parts.episodes.len() <= rows;
     agree.then_some(()).ok_or(RejectReason::WrongShape)
+}
+
+/// Discrete actions exist and were allowed; continuous ones are finite.
+fn check_actions(parts: &UnrollParts, agreement: &Agreement) -> Result<(), RejectReason> {
+    let spec = &agreement.environment.action;
+    let heads = spec.heads();
+    let fits = match (&parts.actions, spec) {
+        (Actions::Values(values), ActionSpec::Box { .. }) => all_finite(values),
+        (Actions::Indices(_), ActionSpec::Box { .. }) | (Actions::Values(_), _) => false,
+        (Actions::Indices(indices), _) => indices
+            .chunks_exact(heads.len().max(1))
+            .all(|row| row.iter().zip(heads).all(|(index, n)| index < n)),
+    };
+    if !fits {
+        return Err(RejectReason::ActionOutOfRange);
+    }
+    let mask_len = agreement.environment.mask_len();
+    if mask_len == 0 {
+        return Ok(());
+    }
+    let rows = parts
+        .actions
+        .as_ref()
+        .indices()
+        .chunks_exact(heads.len().max(1));
+    let masks = parts.action_masks.chunks_exact(mask_len);
+    let mut steps = rows.zip(masks).zip(&parts.outcomes);
+    let allowed = steps.all(|((row, mask), outcome)| {
+        let mut first = 0;
+        !outcome.is_step()
+            || row.iter().zip(heads).all(|(&index, &n)| {
+                let chosen = mask[first + index as usize];
+                first += n as usize;
+                chosen == 1
+            })
+    });
+    let flags = parts.action_masks.iter().all(|&flag| flag <= 1);
+    (allowed && flags)
+        .then_some(())
+        .ok_or(RejectReason::ActionOutOfRange)
+}
+
+/// Log-probabilities of a discrete action lie in a range for each head, log-densities in one for each dimension.
+fn log_prob_range(action: &ActionSpec) -> std::ops::RangeInclusive<f32> {
+    let numbers = action.len() as f32;
+    match action {
+        ActionSpec::Box { .. } => -LOG_DENSITY_ABS_MAX * numbers..=LOG_DENSITY_ABS_MAX * numbers,
+        ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => {
+            LOG_PROB_MIN * numbers..=LOG_PROB_MAX * numbers
+        }
+    }
+}
+
+/// A void row directly follows an end, or begins the unroll (the end was the last row of the one before).
+fn check_void_rows(parts: &UnrollParts, columns: usize) -> Result<(), RejectReason> {
+    let misplaced = |row: usize| row >= columns && !parts.outcomes[row - columns].is_end();
+    let mut void = (0..parts.outcomes.len()).filter(|&row| !parts.outcomes[row].is_step());
+    if void.any(misplaced) {
+        return Err(RejectReason::UnknownOutcome);
+    }
+    Ok(())
 }
 
 /// The final rows are exactly the truncated rows, ascending.

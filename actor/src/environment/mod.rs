@@ -244,7 +244,11 @@ fn action_fault(spec: &EnvironmentSpec) -> Option<&'static str> {
     };
     if low.len() != high.len() {
         Some("the bounds of its action differ in length")
-    } else if low.iter().zip(high).any(|(low, high)| low.is_nan() || high.is_nan() || low >= high) {
+    } else if low
+        .iter()
+        .zip(high)
+        .any(|(low, high)| low.is_nan() || high.is_nan() || low >= high)
+    {
         Some("a lower bound of its action is not below the upper one")
     } else if spec.action_mask {
         Some("a continuous action cannot have a mask")

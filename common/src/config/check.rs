@@ -3,11 +3,11 @@
 use std::fmt::Display;
 
 use super::{
-    AdvantageNormalisation, AlgorithmConfig, Cap, Config, ConfigError, Ratio, ValueLoss,
-    setting::NONE,
+    AdvantageNormalisation, AlgorithmConfig, Cap, Config, ConfigError, Core, PolicyConfig, Ratio,
+    ValueLoss, setting::NONE,
 };
 use crate::{
-    spec::EnvironmentSpec,
+    spec::{ActionSpec, EnvironmentSpec},
     unroll::Agreement,
     wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
 };
@@ -58,12 +58,26 @@ impl Config {
                 environment.id
             )
         });
-        faults.unless(environment.action.logits() >= 2, || {
+        let chooses = match environment.action.heads() {
+            [] => !environment.action.is_empty(),
+            heads => heads.iter().any(|&n| n >= 2),
+        };
+        faults.unless(chooses, || {
             format!(
                 "{} has {}, but at least 2 actions are needed to learn a choice; change the environment's options",
                 environment.id, environment.action
             )
         });
+        faults.unless(
+            !self.policy.squash || bounded(&environment.action),
+            || {
+                format!(
+                    "`policy.squash` is true, but {} has {}, and only a continuous action with finite bounds can be \
+                     squashed onto them; set it to false",
+                    environment.id, environment.action
+                )
+            },
+        );
         ConfigError::list(faults.0)
     }
 
@@ -131,9 +145,44 @@ impl Config {
             "`environment.id` is empty, but must name an environment; `springbok envs` lists them"
                 .to_owned()
         });
-        for width in &self.policy.hidden_sizes {
+        for width in self.policy.hidden_sizes.iter().flatten() {
             faults.count("policy.hidden_sizes", *width);
         }
+        self.policy_faults(faults);
+    }
+
+    fn policy_faults(&self, faults: &mut Faults) {
+        let (policy, default) = (&self.policy, PolicyConfig::default());
+        faults.unless(!policy.encoder.is_empty(), || {
+            "`policy.encoder` is empty, but must name an encoder; use \"auto\"".to_owned()
+        });
+        faults.count("policy.core_size", policy.core_size);
+        let remembers = policy.core != Core::None;
+        faults.unless(remembers || policy.core_size == default.core_size, || {
+            format!(
+                "`policy.core_size` is {}, but there is no core; leave it at {}, or set `policy.core` to \"lstm\" or \"gru\"",
+                policy.core_size, default.core_size
+            )
+        });
+        faults.unless((-10.0..=2.0).contains(&policy.log_std_initial), || {
+            format!(
+                "`policy.log_std_initial` is {}, but must lie between -10 and 2; 0 is a standard deviation of 1",
+                policy.log_std_initial
+            )
+        });
+        let burn_in = self.algorithm.burn_in;
+        faults.unless(remembers || burn_in == 0, || {
+            format!(
+                "`algorithm.burn_in` is {burn_in}, but there is no memory to warm up; leave it at 0, or set `policy.core`"
+            )
+        });
+        faults.unless(burn_in < self.actor.unroll_length.max(1), || {
+            format!(
+                "`algorithm.burn_in` is {burn_in}, but an unroll has {} rows and something must be left to learn from; \
+                 lower it or raise `actor.unroll_length`",
+                self.actor.unroll_length
+            )
+        });
     }
 
     fn actor_faults(&self, faults: &mut Faults) {
@@ -193,10 +242,19 @@ impl Config {
             // Named already, with the count that is 0.
             return;
         }
-        let fits = (1..=rows).contains(&minibatches);
+        // With a memory, minibatches are made of whole columns.
+        let (parts, kind) = if self.policy.core == Core::None {
+            (rows, "rows")
+        } else {
+            (
+                rows / self.actor.unroll_length.max(1),
+                "columns (environments)",
+            )
+        };
+        let fits = (1..=parts).contains(&minibatches);
         faults.unless(fits, || {
             format!(
-                "`algorithm.minibatches` is {minibatches}, but must lie between 1 and the {rows} rows of a batch; lower \
+                "`algorithm.minibatches` is {minibatches}, but must lie between 1 and the {parts} {kind} of a batch; lower \
                  it, or raise `learner.batch_unrolls`"
             )
         });
@@ -222,7 +280,7 @@ impl Config {
             || {
                 format!(
                     "`limits.message_bytes_max` is {bytes}, but must lie between {MESSAGE_BYTES_MIN} (a chunk of \
-                     parameters has to fit) and {MESSAGE_BYTES_MAX}; its default is 16777216"
+                     parameters has to fit) and {MESSAGE_BYTES_MAX}; its default is 67108864"
                 )
             },
         );
@@ -274,6 +332,9 @@ impl AlgorithmConfig {
         faults.positive("algorithm.huber_delta", self.huber_delta);
         faults.positive("algorithm.gradient_norm_max", self.gradient_norm_max);
         faults.positive("algorithm.reward_scale", self.reward_scale);
+        if let Some(clip) = self.reward_clip {
+            faults.positive("algorithm.reward_clip", clip);
+        }
     }
 
     /// Values that were changed although other settings make them count for nothing.
@@ -304,6 +365,14 @@ impl AlgorithmConfig {
                 self.huber_delta, self.value_loss
             )
         });
+    }
+}
+
+/// Whether an action is continuous and every dimension has both bounds.
+fn bounded(action: &ActionSpec) -> bool {
+    match action {
+        ActionSpec::Box { low, high } => low.iter().chain(high).all(|bound| bound.is_finite()),
+        ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => false,
     }
 }
 

@@ -14,12 +14,15 @@ use std::fmt::{self, Write as _};
 pub use layers::Loaded;
 pub use sections::*;
 pub use setting::{
-    AdvantageNormalisation, Cap, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
-    Schedule, ValueLoss,
+    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
+    Schedule, Std, ValueLoss,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::spec::{EnvironmentSpec, NetworkSpec, RolloutShape};
+use crate::spec::{
+    CoreSpec, EncoderSpec, EnvironmentSpec, GaussianSpec, ImageLayout, NetworkSpec,
+    ObservationSpec, RolloutShape, StdKind,
+};
 
 /// Every fault of a configuration, each as one sentence that names the value, the limit and a way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,56 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Shortest side of an image on which the convolutions of "nature_conv" fit.
+const NATURE_SIDE_MIN: usize = 36;
+/// Shortest side of an image on which the convolution of "minatar_conv" fits.
+const MINATAR_SIDE_MIN: usize = 3;
+
+impl PolicyConfig {
+    /// The configured encoder, or the usual one for `observation`.
+    fn encoder_for(&self, observation: &ObservationSpec) -> EncoderSpec {
+        let layout = ImageLayout::of(&observation.shape);
+        let name = match self.encoder.as_str() {
+            "auto" => usual_encoder(&observation.shape, layout),
+            name => name,
+        };
+        let sizes = |usual: &[usize]| self.hidden_sizes.clone().unwrap_or_else(|| usual.to_vec());
+        match name {
+            "mlp" => EncoderSpec::Mlp {
+                hidden_sizes: sizes(&[64, 64]),
+            },
+            "minatar_conv" => EncoderSpec::MinatarConv {
+                layout,
+                hidden_sizes: sizes(&[128]),
+            },
+            "nature_conv" => EncoderSpec::NatureConv {
+                layout,
+                hidden_sizes: sizes(&[512]),
+            },
+            "impala_resnet" => EncoderSpec::ImpalaResnet {
+                layout,
+                hidden_sizes: sizes(&[256]),
+            },
+            name => EncoderSpec::Custom {
+                name: name.to_owned(),
+            },
+        }
+    }
+}
+
+fn usual_encoder(shape: &[usize], layout: ImageLayout) -> &'static str {
+    let side = match (shape, layout) {
+        (&[_, height, width], ImageLayout::ChannelsFirst) => height.min(width),
+        (&[height, width, _], ImageLayout::ChannelsLast) => height.min(width),
+        _ => 0,
+    };
+    match side {
+        0..MINATAR_SIDE_MIN => "mlp",
+        MINATAR_SIDE_MIN..NATURE_SIDE_MIN => "minatar_conv",
+        _ => "nature_conv",
+    }
+}
+
 impl Config {
     /// T and K.
     #[must_use]
@@ -71,12 +124,29 @@ impl Config {
     /// The network that plays `environment`.
     #[must_use]
     pub fn network(&self, environment: &EnvironmentSpec) -> NetworkSpec {
+        let policy = &self.policy;
+        let size = policy.core_size;
         NetworkSpec {
-            observation_len: environment.observation.len(),
-            logits: environment.action.logits(),
-            hidden_sizes: self.policy.hidden_sizes.clone(),
-            activation: self.policy.activation,
-            shared_torso: self.policy.shared_torso,
+            observation: environment.observation.clone(),
+            action: environment.action.clone(),
+            encoder: policy.encoder_for(&environment.observation),
+            activation: policy.activation,
+            core: match policy.core {
+                Core::None => CoreSpec::None,
+                Core::Lstm => CoreSpec::Lstm { size },
+                Core::Gru => CoreSpec::Gru { size },
+            },
+            gaussian: GaussianSpec {
+                std: match policy.std {
+                    Std::StateIndependent => StdKind::StateIndependent,
+                    Std::StateDependent => StdKind::StateDependent,
+                },
+                log_std_initial: policy.log_std_initial as f32,
+                squash: policy.squash,
+            },
+            shared_torso: policy.shared_torso,
+            normalise_observations: policy.normalise_observations,
+            popart: policy.popart,
         }
     }
 

@@ -6,8 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 use figment::value::Value;
 
 use super::setting::{
-    AdvantageNormalisation, Cap, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
-    Schedule, Setting, ValueLoss,
+    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
+    Schedule, Setting, Std, ValueLoss,
 };
 use crate::spec::Activation;
 
@@ -116,12 +116,30 @@ sections! {
     }
     /// The network that plays it.
     policy: PolicyConfig {
-        /// Width of each hidden layer.
-        hidden_sizes: Vec<usize> = vec![64, 64];
-        /// Activation after each hidden layer.
+        /// What turns an observation into features: "auto", "mlp", "minatar_conv", "nature_conv", "impala_resnet" or a
+        /// registered name; "auto" takes a convolution for images of three axes and else "mlp".
+        encoder: String = "auto".to_owned();
+        /// Width of each fully connected layer; "none" takes those usual for the encoder: [64, 64] for "mlp", [128], [512]
+        /// and [256] after the convolutions of "minatar_conv", "nature_conv" and "impala_resnet".
+        hidden_sizes: Option<Vec<usize>> = None;
+        /// Activation after each fully connected layer.
         activation: Activation = Activation::Relu;
-        /// Whether policy and value share their hidden layers.
+        /// What remembers earlier observations.
+        core: Core = Core::None;
+        /// Units of the core.
+        core_size: usize = 64;
+        /// Whether policy and value share encoder and core.
         shared_torso: bool = false;
+        /// Where the standard deviation of a continuous action comes from.
+        std: Std = Std::StateIndependent;
+        /// Logarithm of the standard deviation of a continuous action at the start.
+        log_std_initial: f64 = 0.0;
+        /// Whether a continuous action is squashed onto its bounds by tanh; otherwise it is clipped to them.
+        squash: bool = false;
+        /// Whether observations are normalised by their running mean and deviation, which travel with the parameters.
+        normalise_observations: bool = false;
+        /// Whether the value head predicts normalised values (PopArt, arXiv 1602.07714).
+        popart: bool = false;
     }
     /// The actors, which make experience.
     actor: ActorConfig {
@@ -199,6 +217,12 @@ sections! {
         advantage_normalisation: AdvantageNormalisation = AdvantageNormalisation::Batch;
         /// Factor on rewards before training; returns are reported unscaled.
         reward_scale: f64 = 1.0;
+        /// Largest absolute reward; larger ones are cut before they are scaled; returns are reported uncut.
+        reward_clip: Option<f64> = None;
+        /// Whether rewards are divided by the running deviation of the discounted return.
+        normalise_rewards: bool = false;
+        /// Rows at the start of each unroll that only warm up the memory: nothing is learnt from them.
+        burn_in: usize = 0;
         /// How often targets and advantages are computed while a batch is trained.
         recompute_targets: RecomputeTargets = RecomputeTargets::Once;
     }
@@ -212,7 +236,7 @@ sections! {
         /// Actors connected at one time.
         actors_max: usize = 64;
         /// Bytes in one message.
-        message_bytes_max: usize = 16 * 1024 * 1024;
+        message_bytes_max: usize = 64 * 1024 * 1024;
         /// Seconds from connecting to the first message.
         first_message_s_max: u64 = 5;
         /// Seconds of silence after which a connection is closed.

@@ -170,6 +170,7 @@ optional! {
     f64: "a number or \"none\"",
     u64: "a whole number or \"none\"",
     String: "text, or \"none\"",
+    Vec<usize>: "a list of whole numbers or \"none\"",
 }
 
 /// Defines an enum whose variants are chosen by a word.
@@ -240,6 +241,28 @@ impl Setting for Activation {
             Self::Tanh => "tanh",
         };
         toml::Value::String(word.to_owned())
+    }
+}
+
+choice! {
+    /// What remembers earlier observations.
+    Core {
+        /// Nothing: the policy sees only the present observation.
+        None = "none",
+        /// Long short-term memory.
+        Lstm = "lstm",
+        /// Gated recurrent unit.
+        Gru = "gru",
+    }
+}
+
+choice! {
+    /// Where the standard deviation of a continuous action comes from.
+    Std {
+        /// One parameter for each dimension.
+        StateIndependent = "state_independent",
+        /// An output of the network for each dimension.
+        StateDependent = "state_dependent",
     }
 }
 

@@ -145,7 +145,7 @@ fn typed_text_means_what_its_key_expects() {
     assert_eq!(config.run.name.as_deref(), Some("42"));
     assert_eq!(config.run.out, PathBuf::from("my runs"));
     assert_eq!(config.run.stop_return, Some(475.0));
-    assert_eq!(config.policy.hidden_sizes, [32]);
+    assert_eq!(config.policy.hidden_sizes, Some(vec![32]));
     assert_eq!(config.policy.activation, Activation::Tanh);
     assert_eq!(config.algorithm.rho_bar, None);
     assert_eq!(config.algorithm.c_bar, Some(2.0));
@@ -345,15 +345,11 @@ fn predicted_lag_is_the_arithmetic() {
 
 #[test]
 fn messages_must_hold_one_unroll_of_the_environment() {
-    let mut environment = EnvironmentSpec {
-        id: "Pixels".into(),
-        observation: ObservationSpec {
-            shape: vec![4],
-            bounds: [0.0, 1.0],
-        },
-        action: ActionSpec::Discrete(2),
-        episode_steps_max: None,
-    };
+    let mut environment = EnvironmentSpec::new(
+        "Pixels",
+        ObservationSpec::floats([4], [0.0, 1.0]),
+        ActionSpec::Discrete(2),
+    );
     let config = Config::default();
     config.check_against(&environment).unwrap();
     environment.observation.shape = vec![84, 84, 4];
@@ -364,6 +360,82 @@ fn messages_must_hold_one_unroll_of_the_environment() {
     environment.action = ActionSpec::Discrete(1);
     let error = config.check_against(&environment).unwrap_err();
     assert_eq!(error.faults().len(), 2, "{error}");
+}
+
+#[test]
+fn the_usual_encoder_follows_the_shape() {
+    let encoder = |shape: &[usize]| {
+        let environment = EnvironmentSpec::new(
+            "E",
+            ObservationSpec::bytes(shape, 255),
+            ActionSpec::Discrete(2),
+        );
+        Config::default().network(&environment).encoder
+    };
+    let mlp = EncoderSpec::Mlp {
+        hidden_sizes: vec![64, 64],
+    };
+    assert_eq!(encoder(&[4]), mlp);
+    assert_eq!(encoder(&[10, 5]), mlp);
+    let board = EncoderSpec::MinatarConv {
+        layout: ImageLayout::ChannelsLast,
+        hidden_sizes: vec![128],
+    };
+    assert_eq!(encoder(&[10, 10, 4]), board);
+    let screen = EncoderSpec::NatureConv {
+        layout: ImageLayout::ChannelsFirst,
+        hidden_sizes: vec![512],
+    };
+    assert_eq!(encoder(&[4, 84, 84]), screen);
+
+    let mut named = Config::default();
+    named.policy.encoder = "mine".into();
+    named.policy.core = Core::Gru;
+    let environment = EnvironmentSpec::new(
+        "E",
+        ObservationSpec::floats([4], [0.0, 1.0]),
+        ActionSpec::Discrete(2),
+    );
+    let network = named.network(&environment);
+    assert_eq!(
+        network.encoder,
+        EncoderSpec::Custom {
+            name: "mine".into()
+        }
+    );
+    assert_eq!(network.state_len(), 2 * 64);
+}
+
+#[test]
+fn settings_of_a_memory_need_a_memory() {
+    let faults = |sets: &[&str]| match with(sets) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.faults().to_vec(),
+    };
+    assert!(faults(&["algorithm.burn_in=4", "policy.core=lstm"]).is_empty());
+    assert_eq!(faults(&["algorithm.burn_in=4"]).len(), 1);
+    assert_eq!(faults(&["policy.core_size=128"]).len(), 1);
+    let whole_unroll = ["algorithm.burn_in=32", "policy.core=gru"];
+    assert_eq!(faults(&whole_unroll).len(), 1);
+    // 2 unrolls of 16 environments are 32 columns.
+    let split = ["policy.core=gru", "algorithm.minibatches=33"];
+    assert_eq!(faults(&split).len(), 1);
+}
+
+#[test]
+fn only_a_bounded_continuous_action_can_be_squashed() {
+    let mut config = Config::default();
+    config.policy.squash = true;
+    let squashed = |high: f32| {
+        let action = ActionSpec::Box {
+            low: vec![-1.0],
+            high: vec![high],
+        };
+        let observation = ObservationSpec::floats([4], [0.0, 1.0]);
+        config.check_against(&EnvironmentSpec::new("E", observation, action))
+    };
+    assert!(squashed(1.0).is_ok());
+    assert!(squashed(f32::INFINITY).is_err());
 }
 
 #[test]
@@ -396,7 +468,7 @@ proptest! {
         config.run.name = Some(format!("{name}!"));
         config.algorithm.policy_learning_rate = rate;
         config.algorithm.rho_bar = cap;
-        config.policy.hidden_sizes = hidden_sizes;
+        config.policy.hidden_sizes = Some(hidden_sizes);
         let mut inner = toml::Table::new();
         inner.insert("a key".into(), option.into());
         inner.insert("list".into(), vec![listed, 1].into());

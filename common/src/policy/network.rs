@@ -8,7 +8,7 @@ use burn::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::spec::{Activation, NetworkSpec};
+use crate::spec::{Activation, EncoderSpec, NetworkSpec};
 
 /// Gain of the policy head: nearly equal probabilities at the start, so that early data explore.
 const POLICY_HEAD_GAIN: f64 = 0.01;
@@ -46,15 +46,20 @@ impl ActorCritic {
         } else {
             torso(spec, &mut rng, device)
         };
-        let width = spec
-            .hidden_sizes
+        let width = hidden_sizes(spec)
             .last()
             .copied()
-            .unwrap_or(spec.observation_len);
+            .unwrap_or(spec.observation.len());
         Self {
             policy_torso,
             value_torso,
-            policy_head: linear(width, spec.logits, POLICY_HEAD_GAIN, &mut rng, device),
+            policy_head: linear(
+                width,
+                spec.distribution_len(),
+                POLICY_HEAD_GAIN,
+                &mut rng,
+                device,
+            ),
             value_head: linear(width, 1, VALUE_HEAD_GAIN, &mut rng, device),
             activation: spec.activation,
             shared_torso: spec.shared_torso,
@@ -127,6 +132,17 @@ impl ActorCritic {
     }
 }
 
+/// Widths of the fully connected layers.
+pub(super) fn hidden_sizes(spec: &NetworkSpec) -> &[usize] {
+    match &spec.encoder {
+        EncoderSpec::Mlp { hidden_sizes }
+        | EncoderSpec::MinatarConv { hidden_sizes, .. }
+        | EncoderSpec::NatureConv { hidden_sizes, .. }
+        | EncoderSpec::ImpalaResnet { hidden_sizes, .. } => hidden_sizes,
+        EncoderSpec::Custom { .. } => &[],
+    }
+}
+
 #[derive(Default)]
 struct ParameterIds(Vec<ParamId>);
 
@@ -141,9 +157,9 @@ fn torso(spec: &NetworkSpec, rng: &mut Pcg64, device: &Device) -> Vec<Linear> {
         Activation::Relu => 2.0_f64.sqrt(),
         Activation::Tanh => 5.0 / 3.0,
     };
-    let mut width = spec.observation_len;
-    let mut layers = Vec::with_capacity(spec.hidden_sizes.len());
-    for &hidden in &spec.hidden_sizes {
+    let mut width = spec.observation.len();
+    let mut layers = Vec::with_capacity(hidden_sizes(spec).len());
+    for &hidden in hidden_sizes(spec) {
         layers.push(linear(width, hidden, gain, rng, device));
         width = hidden;
     }
@@ -209,6 +225,7 @@ fn standard_normal(rng: &mut Pcg64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{ActionSpec, EnvironmentSpec, ObservationSpec};
 
     #[test]
     fn initial_matrices_are_orthogonal() {
@@ -233,13 +250,12 @@ mod tests {
     #[test]
     fn parts_agree_with_the_whole() {
         for shared_torso in [false, true] {
-            let spec = NetworkSpec {
-                observation_len: 3,
-                logits: 2,
-                hidden_sizes: vec![8, 4],
-                activation: Activation::Tanh,
-                shared_torso,
-            };
+            let environment = EnvironmentSpec::new(
+                "E",
+                ObservationSpec::floats([3], [-1.0, 1.0]),
+                ActionSpec::Discrete(2),
+            );
+            let spec = NetworkSpec::mlp(&environment, vec![8, 4], Activation::Tanh, shared_torso);
             let network = ActorCritic::new(&spec, 7, &Device::flex());
             let observations =
                 Tensor::<2>::from_data([[0.5_f32, -1.0, 2.0], [1.0, 0.0, -3.0]], &Device::flex());

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::network::ActorCritic;
+use super::network::{ActorCritic, hidden_sizes};
 use crate::spec::NetworkSpec;
 
 /// Bytes of one parameter: a 32-bit float.
@@ -55,15 +55,15 @@ pub fn layout(spec: &NetworkSpec) -> Vec<(String, Vec<usize>)> {
     } else {
         &["policy_torso", "value_torso"]
     };
-    let mut width = spec.observation_len;
+    let mut width = spec.observation.len();
     for torso in torsos {
-        width = spec.observation_len;
-        for (index, &hidden) in spec.hidden_sizes.iter().enumerate() {
+        width = spec.observation.len();
+        for (index, &hidden) in hidden_sizes(spec).iter().enumerate() {
             layer(format!("{torso}.{index}"), width, hidden);
             width = hidden;
         }
     }
-    layer("policy_head".to_owned(), width, spec.logits);
+    layer("policy_head".to_owned(), width, spec.distribution_len());
     layer("value_head".to_owned(), width, 1);
     entries
 }
@@ -81,7 +81,10 @@ pub fn layout_fingerprint(spec: &NetworkSpec) -> u64 {
 /// Length of the flat buffer.
 #[must_use]
 pub fn payload_bytes(spec: &NetworkSpec) -> usize {
-    spec.parameters() * PARAMETER_BYTES
+    layout(spec)
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>() * PARAMETER_BYTES)
+        .sum()
 }
 
 /// All parameters as little-endian f32 in layout order. They are joined on the device, so that there is only one
@@ -238,16 +241,15 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::spec::Activation;
+    use crate::spec::{ActionSpec, Activation, EnvironmentSpec, ObservationSpec};
 
     fn spec(shared_torso: bool) -> NetworkSpec {
-        NetworkSpec {
-            observation_len: 3,
-            logits: 2,
-            hidden_sizes: vec![5, 4],
-            activation: Activation::Relu,
-            shared_torso,
-        }
+        let environment = EnvironmentSpec::new(
+            "E",
+            ObservationSpec::floats([3], [-1.0, 1.0]),
+            ActionSpec::Discrete(2),
+        );
+        NetworkSpec::mlp(&environment, vec![5, 4], Activation::Relu, shared_torso)
     }
 
     #[test]
@@ -264,8 +266,6 @@ mod tests {
             ActorCritic::new(&spec, 1, &Device::flex()).visit(&mut shapes);
             let expected: Vec<_> = layout(&spec).into_iter().map(|entry| entry.1).collect();
             assert_eq!(shapes.0, expected);
-            let total: usize = expected.iter().map(|s| s.iter().product::<usize>()).sum();
-            assert_eq!(total, spec.parameters());
         }
     }
 

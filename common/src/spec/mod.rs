@@ -118,9 +118,6 @@ mod tests {
             environment
         );
         let json = serde_json::to_string(&network).unwrap();
-        assert_eq!(
-            serde_json::from_str::<NetworkSpec>(&json).unwrap(),
-            network
-        );
+        assert_eq!(serde_json::from_str::<NetworkSpec>(&json).unwrap(), network);
     }
 }

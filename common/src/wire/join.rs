@@ -5,12 +5,15 @@ use springbok_proto::v1;
 use super::{WireError, bad_field};
 use crate::{
     ids::RunId,
-    spec::{Activation, RolloutShape, SpecFingerprint},
+    spec::{NetworkSpec, RolloutShape, SpecFingerprint},
     version::LearnerEpoch,
 };
 
+/// Longest description of a network that is read, in bytes.
+const NETWORK_BYTES_MAX: usize = 64 * 1024;
+
 /// What the learner tells a joining actor, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JoinTerms {
     /// The training run.
     pub run_id: RunId,
@@ -22,12 +25,8 @@ pub struct JoinTerms {
     pub environment_id: String,
     /// Its options, a TOML table.
     pub environment_options: String,
-    /// Width of each hidden layer.
-    pub hidden_sizes: Vec<usize>,
-    /// Activation after each hidden layer.
-    pub activation: Activation,
-    /// Whether policy and value share one torso.
-    pub shared_torso: bool,
+    /// The network that plays it.
+    pub network: NetworkSpec,
     /// T and K.
     pub rollout: RolloutShape,
     /// Seed of the run.
@@ -43,25 +42,14 @@ pub struct JoinTerms {
 /// `terms` for the wire.
 #[must_use]
 pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
-    let activation = match terms.activation {
-        Activation::Relu => "relu",
-        Activation::Tanh => "tanh",
-    };
     v1::JoinReply {
         run_id: terms.run_id.to_bytes().to_vec().into(),
         learner_epoch: terms.epoch.0,
         actor_index: terms.actor_index,
         environment_id: terms.environment_id.clone(),
         environment_options: terms.environment_options.clone(),
-        network: Some(v1::Network {
-            hidden_sizes: terms
-                .hidden_sizes
-                .iter()
-                .map(|&size| saturate(size))
-                .collect(),
-            activation: activation.to_owned(),
-            shared_torso: terms.shared_torso,
-        }),
+        // Numbers, strings and lists always have a JSON form.
+        network: serde_json::to_string(&terms.network).unwrap_or_default(),
         unroll_length: saturate(terms.rollout.unroll_length),
         environments: saturate(terms.rollout.environments),
         seed: terms.seed,
@@ -83,19 +71,15 @@ fn saturate(value: usize) -> u32 {
 pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
     let run_id =
         RunId::from_bytes(&reply.run_id).ok_or_else(|| bad_field("run_id", "not 16 bytes"))?;
-    let network = reply
-        .network
-        .ok_or_else(|| bad_field("network", "missing"))?;
-    let activation = match network.activation.as_str() {
-        "relu" => Activation::Relu,
-        "tanh" => Activation::Tanh,
-        other => {
-            return Err(bad_field(
-                "network.activation",
-                format!("{other:?}, not relu or tanh"),
-            ));
-        }
-    };
+    if reply.network.len() > NETWORK_BYTES_MAX {
+        let problem = format!(
+            "{} bytes, but at most {NETWORK_BYTES_MAX} are read",
+            reply.network.len()
+        );
+        return Err(bad_field("network", problem));
+    }
+    let network = serde_json::from_str(&reply.network)
+        .map_err(|error| bad_field("network", error.to_string()))?;
     let rollout = RolloutShape {
         unroll_length: positive("unroll_length", reply.unroll_length)?,
         environments: positive("environments", reply.environments)?,
@@ -106,13 +90,7 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         actor_index: reply.actor_index,
         environment_id: reply.environment_id,
         environment_options: reply.environment_options,
-        hidden_sizes: network
-            .hidden_sizes
-            .iter()
-            .map(|&size| size as usize)
-            .collect(),
-        activation,
-        shared_torso: network.shared_torso,
+        network,
         rollout,
         seed: reply.seed,
         fingerprint: SpecFingerprint(reply.spec_fingerprint),
@@ -131,18 +109,23 @@ fn positive(field: &'static str, value: u32) -> Result<usize, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{ActionSpec, Activation, EnvironmentSpec, ObservationSpec};
 
     #[test]
     fn terms_survive_the_wire_and_nonsense_is_refused() {
+        let environment = EnvironmentSpec::new(
+            "E",
+            ObservationSpec::floats([4], [f32::NEG_INFINITY, f32::INFINITY]),
+            ActionSpec::Discrete(2),
+        );
+        let network = NetworkSpec::mlp(&environment, vec![64, 32], Activation::Tanh, true);
         let terms = JoinTerms {
             run_id: RunId::random(),
             epoch: LearnerEpoch(3),
             actor_index: 7,
             environment_id: "CartPole-v1".into(),
             environment_options: "x = 1".into(),
-            hidden_sizes: vec![64, 32],
-            activation: Activation::Tanh,
-            shared_torso: true,
+            network,
             rollout: RolloutShape {
                 unroll_length: 32,
                 environments: 16,
@@ -159,6 +142,13 @@ mod tests {
             ..reply.clone()
         };
         assert!(join_terms(zero).is_err());
+        for network in ["{}".to_owned(), " ".repeat(NETWORK_BYTES_MAX + 1)] {
+            let garbled = v1::JoinReply {
+                network,
+                ..reply.clone()
+            };
+            assert!(join_terms(garbled).is_err());
+        }
         let short = v1::JoinReply {
             run_id: vec![1, 2, 3].into(),
             ..reply

@@ -1,8 +1,11 @@
 //! Unrolls and their acknowledgements.
 
+use bytes::Bytes;
 use springbok_proto::v1;
 
-use super::tensor::{f32_bytes, f32_values, u32_bytes, u32_values};
+use super::tensor::{
+    action_bytes, action_values, element_bytes, element_values, f32_bytes, f32_values,
+};
 use crate::{
     ids::{RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
@@ -21,9 +24,11 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
         learner_epoch: header.epoch.0,
         sequence: header.sequence.0,
         policy_version: header.version.0,
-        observations: f32_bytes(&parts.observations),
-        bootstrap_observations: f32_bytes(&parts.bootstrap_observations),
-        actions: u32_bytes(&parts.actions),
+        observations: element_bytes(&parts.observations),
+        bootstrap_observations: element_bytes(&parts.bootstrap_observations),
+        actions: action_bytes(&parts.actions),
+        action_masks: parts.action_masks.clone().into(),
+        core_states: f32_bytes(&parts.core_states),
         rewards: f32_bytes(&parts.rewards),
         behaviour_log_probs: f32_bytes(&parts.behaviour_log_probs),
         outcomes: parts
@@ -32,7 +37,7 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
             .map(|&outcome| outcome as u8)
             .collect(),
         final_rows: parts.final_rows.clone(),
-        final_observations: f32_bytes(&parts.final_observations),
+        final_observations: element_bytes(&parts.final_observations),
         episodes: parts
             .episodes
             .iter()
@@ -69,25 +74,37 @@ pub fn decode_header(message: &v1::Unroll) -> Option<UnrollHeader> {
 /// The first [`RejectReason`] that applies to its content; whether its header fits is for the caller to say.
 pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unroll, RejectReason> {
     let header = decode_header(&message).ok_or(RejectReason::WrongRun)?;
-    let rows = agreement.rollout.steps();
-    let width = agreement.environment.observation.len();
+    let environment = &agreement.environment;
+    let (rows, columns) = (agreement.rollout.steps(), agreement.rollout.environments);
+    let width = environment.observation.len();
     let finals = message.final_rows.len();
     if finals > rows || message.episodes.len() > rows || message.outcomes.len() != rows {
         return Err(RejectReason::WrongShape);
     }
+    let masks = rows * environment.mask_len();
+    if message.action_masks.len() != masks {
+        return Err(RejectReason::WrongShape);
+    }
     let floats = |bytes: &[u8], len: usize| f32_values(bytes, len).ok_or(RejectReason::WrongShape);
+    let elements = |bytes: &Bytes, len: usize| {
+        element_values(bytes, environment.observation.element, len).ok_or(RejectReason::WrongShape)
+    };
+    let numbers = rows * environment.action.len();
     let timing = message.timing.unwrap_or_default();
     let parts = UnrollParts {
         header,
-        observations: floats(&message.observations, rows * width)?,
-        bootstrap_observations: floats(
-            &message.bootstrap_observations,
-            agreement.rollout.environments * width,
-        )?,
-        actions: u32_values(&message.actions, rows).ok_or(RejectReason::WrongShape)?,
+        observations: elements(&message.observations, rows * width)?,
+        bootstrap_observations: elements(&message.bootstrap_observations, columns * width)?,
+        actions: action_values(&message.actions, &environment.action, numbers)
+            .ok_or(RejectReason::WrongShape)?,
+        action_masks: message.action_masks.into(),
         rewards: floats(&message.rewards, rows)?,
         behaviour_log_probs: floats(&message.behaviour_log_probs, rows)?,
-        final_observations: floats(&message.final_observations, finals * width)?,
+        final_observations: elements(&message.final_observations, finals * width)?,
+        core_states: floats(
+            &message.core_states,
+            columns * agreement.network.state_len(),
+        )?,
         outcomes: message
             .outcomes
             .iter()
@@ -117,11 +134,13 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
 /// Upper bound of the bytes that one encoded unroll takes, all its steps truncated.
 #[must_use]
 pub fn unroll_message_bytes(agreement: &Agreement) -> usize {
-    let rows = agreement.rollout.steps();
-    let width = agreement.environment.observation.len();
-    // Per row: observation and final observation, action, reward, log-probability, outcome, row number, episode.
-    let row_bytes = 8 * width + 12 + 1 + 5 + 18;
-    rows * row_bytes + agreement.rollout.environments * width * 4 + 256
+    let environment = &agreement.environment;
+    let (rows, columns) = (agreement.rollout.steps(), agreement.rollout.environments);
+    let observation = environment.observation.row_bytes();
+    // Per row: observation and final observation, action and mask, reward, log-probability, outcome, row number, episode.
+    let action = 4 * environment.action.len() + environment.mask_len();
+    let row_bytes = 2 * observation + action + 8 + 1 + 5 + 18;
+    rows * row_bytes + columns * (observation + 4 * agreement.network.state_len()) + 256
 }
 
 /// The answer to the unroll with that number.
@@ -159,33 +178,55 @@ pub fn parse_acknowledgement(message: &v1::Acknowledgement) -> Option<(UnrollSeq
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{
-        ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape,
+    use crate::{
+        arrays::{Actions, Elements},
+        spec::{
+            ActionSpec, Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec,
+            RolloutShape,
+        },
     };
 
     fn agreement() -> Agreement {
+        let environment = EnvironmentSpec::new(
+            "Test",
+            ObservationSpec::floats([2], [-1.0, 1.0]),
+            ActionSpec::Discrete(3),
+        )
+        .with_steps_max(5);
         Agreement {
-            environment: EnvironmentSpec {
-                id: "Test".into(),
-                observation: ObservationSpec {
-                    shape: vec![2],
-                    bounds: [-1.0, 1.0],
-                },
-                action: ActionSpec::Discrete(3),
-                episode_steps_max: Some(5),
-            },
-            network: NetworkSpec {
-                observation_len: 2,
-                logits: 3,
-                hidden_sizes: vec![4],
-                activation: Activation::Relu,
-                shared_torso: false,
-            },
+            network: NetworkSpec::mlp(&environment, vec![4], Activation::Relu, false),
+            environment,
             rollout: RolloutShape {
                 unroll_length: 3,
                 environments: 2,
             },
         }
+    }
+
+    /// Bytes, masked multi-discrete actions and a memory.
+    fn rich_agreement() -> Agreement {
+        let mut agreement = agreement();
+        agreement.environment = EnvironmentSpec::new(
+            "Rich",
+            ObservationSpec::bytes([2], 255),
+            ActionSpec::MultiDiscrete(vec![3, 2]),
+        )
+        .with_action_mask();
+        agreement.network =
+            NetworkSpec::mlp(&agreement.environment, vec![4], Activation::Relu, true);
+        agreement.network.core = CoreSpec::Gru { size: 3 };
+        agreement
+    }
+
+    fn rich_parts() -> UnrollParts {
+        let mut parts = parts();
+        parts.observations = Elements::U8((0..12).collect());
+        parts.bootstrap_observations = Elements::U8(vec![9; 4]);
+        parts.final_observations = Elements::U8(vec![7, 8]);
+        parts.actions = Actions::Indices([0, 1].repeat(6));
+        parts.action_masks = [1, 0, 1, 0, 1].repeat(6);
+        parts.core_states = vec![0.5; 6];
+        parts
     }
 
     fn parts() -> UnrollParts {
@@ -199,14 +240,16 @@ mod tests {
                 sequence: UnrollSequence(4),
                 version: PolicyVersion(9),
             },
-            observations: (0..12).map(|i| i as f32 / 12.0).collect(),
-            bootstrap_observations: vec![0.1, 0.2, 0.3, 0.4],
-            actions: vec![0, 1, 2, 0, 1, 2],
+            observations: Elements::F32((0..12).map(|i| i as f32 / 12.0).collect()),
+            bootstrap_observations: Elements::F32(vec![0.1, 0.2, 0.3, 0.4]),
+            actions: Actions::Indices(vec![0, 1, 2, 0, 1, 2]),
+            action_masks: Vec::new(),
+            core_states: Vec::new(),
             rewards: vec![1.0; 6],
             behaviour_log_probs: vec![-1.1; 6],
             outcomes,
             final_rows: vec![3],
-            final_observations: vec![0.7, 0.8],
+            final_observations: Elements::F32(vec![0.7, 0.8]),
             episodes: vec![EpisodeSummary {
                 episode_return: 12.5,
                 length: 9,
@@ -226,6 +269,55 @@ mod tests {
         let unroll = Unroll::new(parts(), &agreement()).unwrap();
         let message = encode_unroll(&unroll);
         assert_eq!(decode_unroll(message, &agreement()), Ok(unroll));
+    }
+
+    #[test]
+    fn bytes_masks_memory_and_continuous_actions_survive_the_wire() {
+        let agreement = rich_agreement();
+        let unroll = Unroll::new(rich_parts(), &agreement).unwrap();
+        let message = encode_unroll(&unroll);
+        assert_eq!(message.observations.len(), 12, "bytes stay bytes");
+        assert!(springbok_proto::encoded_len(&message) <= unroll_message_bytes(&agreement));
+        assert_eq!(decode_unroll(message, &agreement), Ok(unroll));
+
+        let mut agreement = agreement;
+        agreement.environment.action = ActionSpec::Box {
+            low: vec![-1.0, 0.0],
+            high: vec![1.0, f32::INFINITY],
+        };
+        agreement.environment.action_mask = false;
+        let mut parts = rich_parts();
+        parts.actions = Actions::Values(vec![2.5; 12]);
+        parts.action_masks = Vec::new();
+        // A density may be above 1.
+        parts.behaviour_log_probs = vec![3.0; 6];
+        let unroll = Unroll::new(parts.clone(), &agreement).unwrap();
+        assert_eq!(
+            decode_unroll(encode_unroll(&unroll), &agreement),
+            Ok(unroll)
+        );
+        parts.actions = Actions::Values([&[f32::NAN][..], &[0.0; 11]].concat());
+        let refused = Unroll::new(parts, &agreement);
+        assert_eq!(refused, Err(RejectReason::ActionOutOfRange));
+    }
+
+    #[test]
+    fn a_forbidden_action_and_a_misplaced_void_row_are_refused() {
+        let agreement = rich_agreement();
+        let mut parts = rich_parts();
+        // Action 1 of the first head is never allowed.
+        parts.actions = Actions::Indices([&[1, 1][..], &[0, 1].repeat(5)].concat());
+        let refused = Unroll::new(parts.clone(), &agreement);
+        assert_eq!(refused, Err(RejectReason::ActionOutOfRange));
+        // Nothing was chosen in a void row; one may begin an unroll.
+        parts.outcomes[0] = StepOutcome::Void;
+        assert!(Unroll::new(parts.clone(), &agreement).is_ok());
+        // Row 5 follows row 3, which was truncated; row 2 follows row 0, which did not end an episode.
+        parts.outcomes[5] = StepOutcome::Void;
+        assert!(Unroll::new(parts.clone(), &agreement).is_ok());
+        parts.outcomes[2] = StepOutcome::Void;
+        let refused = Unroll::new(parts, &agreement);
+        assert_eq!(refused, Err(RejectReason::UnknownOutcome));
     }
 
     /// Each spoilt message must be refused for exactly its reason.
@@ -256,7 +348,7 @@ mod tests {
                 m.final_rows = vec![2]
             }),
             (RejectReason::ActionOutOfRange, |m| {
-                m.actions = u32_bytes(&[0, 1, 2, 0, 1, 3]);
+                m.actions = action_bytes(&Actions::Indices(vec![0, 1, 2, 0, 1, 3]));
             }),
         ];
         for (reason, spoil) in cases {
@@ -295,7 +387,7 @@ mod tests {
         let mut all = parts();
         all.outcomes = vec![StepOutcome::Truncated; 6];
         all.final_rows = (0..6).collect();
-        all.final_observations = vec![0.5; 12];
+        all.final_observations = Elements::F32(vec![0.5; 12]);
         all.episodes = vec![all.episodes[0]; 6];
         let message = encode_unroll(&Unroll::new(all, &agreement).unwrap());
         assert!(encoded_len(&message) <= unroll_message_bytes(&agreement));
