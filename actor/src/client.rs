@@ -9,7 +9,6 @@ use std::{
 };
 
 use springbok_common::{
-    spec::NetworkSpec,
     unroll::{Agreement, UnrollParts},
     wire::{JoinTerms, encode_unroll, parse_acknowledgement},
 };
@@ -24,7 +23,7 @@ use crate::{
     options::{ActorError, ActorOptions, ActorReport},
     rollout::{Rollout, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
-    vector::SyncVector,
+    vector::{SyncVector, VectorEnvironment as _},
     worker::{Finished, Permission, Published, Worker},
 };
 
@@ -101,16 +100,9 @@ impl Actor {
     fn prepare(options: &ActorOptions, terms: &JoinTerms) -> Result<Self, ActorError> {
         let environments = build_environments(options, terms)?;
         let environment = environments.spec().clone();
-        let network = NetworkSpec {
-            observation_len: environment.observation.len(),
-            logits: environment.action.logits(),
-            hidden_sizes: terms.hidden_sizes.clone(),
-            activation: terms.activation,
-            shared_torso: terms.shared_torso,
-        };
         let agreement = Agreement {
             environment,
-            network,
+            network: terms.network.clone(),
             rollout: terms.rollout,
         };
         check_fingerprint(&options.learner, &agreement, terms)?;
@@ -119,7 +111,7 @@ impl Actor {
             terms.rollout.environments,
             mix_seed(actor_seed(terms), SEED_ACTIONS),
         );
-        let rollout = Rollout::new(agreement.clone(), environments, inference);
+        let rollout = Rollout::new(agreement.clone(), Box::new(environments), inference);
         let (cell, newest) = watch::channel(None);
         let worker = Worker::spawn(rollout, newest.clone())
             .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;

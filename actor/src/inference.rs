@@ -1,35 +1,38 @@
 //! The policy at work: one batched forward on the CPU, then actions sampled on the host.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use springbok_common::{
-    policy::{ActorCritic, ParametersError, import_flat},
+    arrays::{Actions, ActionsMut, ActionsRef, ElementsRef},
+    policy::{ActorCritic, ParametersError, import_flat, sampling},
     spec::NetworkSpec,
+    step::StepOutcome,
 };
 
 /// Why no action can be chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
-    /// The policy's logits for one environment are not all finite.
-    #[error("the policy's logits for environment {environment} are not finite")]
-    NonFiniteLogits {
+    /// What the policy says about the actions of one environment is not finite.
+    #[error("the policy's output for environment {environment} is not finite")]
+    NonFinite {
         /// Which of the K environments.
         environment: usize,
     },
-    /// The network gave something else than `[K, A]` numbers.
+    /// The network gave something else than `[K, P]` numbers.
     #[error("the network's output cannot be read: {0}")]
     Output(String),
 }
 
-/// A policy with K generators, one for each environment, so that what one environment is dealt does not depend on
-/// how many others there are.
+/// A policy with K generators and K memories, one for each environment, so that what one environment is dealt does not
+/// depend on how many others there are.
 pub struct Inference {
     device: Device,
     policy: ActorCritic,
-    observation_len: usize,
-    logits: usize,
+    network: NetworkSpec,
     generators: Vec<Pcg64>,
+    /// [K, S]: what the policy remembers of each environment.
+    states: Vec<f32>,
     weights: Vec<f64>,
 }
 
@@ -43,10 +46,10 @@ impl Inference {
         Self {
             policy: ActorCritic::new(network, 0, &device),
             device,
-            observation_len: network.observation_len,
-            logits: network.logits,
             generators: generators.collect(),
-            weights: vec![0.0; network.logits],
+            states: vec![0.0; environments * network.state_len()],
+            weights: vec![0.0; network.distribution_len()],
+            network: network.clone(),
         }
     }
 
@@ -59,100 +62,136 @@ impl Inference {
         Ok(())
     }
 
-    /// Samples one action for each environment from the policy at `observations` `[K, O]`; writes `actions` `[K]` and
-    /// `log_probs` `[K]`, the log-probabilities under the very distribution that was sampled from.
+    /// [K, S]: what the policy remembers of each environment.
+    #[must_use]
+    pub fn core_states(&self) -> &[f32] {
+        &self.states
+    }
+
+    /// Forgets everything.
+    pub fn forget_all(&mut self) {
+        self.states.fill(0.0);
+    }
+
+    /// Forgets the environments whose next row belongs to another episode, `outcomes` `[K]`.
+    pub fn forget_where(&mut self, outcomes: &[StepOutcome]) {
+        let len = self.network.state_len();
+        if len == 0 {
+            return;
+        }
+        for (state, outcome) in self.states.chunks_exact_mut(len).zip(outcomes) {
+            if outcome.resets_memory() {
+                state.fill(0.0);
+            }
+        }
+    }
+
+    /// Samples one action for each environment from the policy at `observations` `[K, O]`, among the choices that
+    /// `masks` `[K, M]` allow (all if it is empty); writes `actions` `[K, A]` and `log_probs` `[K]`, the log-probabilities
+    /// under the very distribution that was sampled from.
     ///
     /// # Errors
-    /// The logits are not finite.
+    /// The distribution's parameters are not finite.
     pub fn act(
         &mut self,
-        observations: &[f32],
-        actions: &mut [u32],
+        observations: ElementsRef<'_>,
+        masks: &[u8],
+        mut actions: ActionsMut<'_>,
         log_probs: &mut [f32],
     ) -> Result<(), InferenceError> {
-        let output = self.forward(observations);
-        let logits = numbers(&output)?;
-        let rows = logits.chunks_exact(self.logits).zip(&mut self.generators);
-        let chosen = actions.iter_mut().zip(log_probs);
-        for (environment, ((row, generator), (action, log_prob))) in rows.zip(chosen).enumerate() {
-            (*action, *log_prob) = sample(row, generator.random(), &mut self.weights)
-                .ok_or(InferenceError::NonFiniteLogits { environment })?;
+        let output = self.forward(observations)?;
+        let parameters = numbers(&output)?.chunks_exact(self.network.distribution_len());
+        let rows = parameters.zip(&mut self.generators).zip(log_probs);
+        for (environment, ((row, generator), log_prob)) in rows.enumerate() {
+            let mask = mask_of(masks, environment, &self.network);
+            let action = row_of(&mut actions, environment, &self.network);
+            *log_prob = sampling::sample(&self.network, row, mask, generator, action, &mut self.weights)
+                .ok_or(InferenceError::NonFinite { environment })?;
         }
         Ok(())
     }
 
-    /// Writes the most probable action, `actions` `[K]`, for each of `observations` `[K, O]`; of equals, the first.
+    /// Writes the most probable action, `actions` `[K, A]`, for each of `observations` `[K, O]`; of equals, the first.
     ///
     /// # Errors
-    /// The logits are not finite.
+    /// The distribution's parameters are not finite.
     pub fn act_greedily(
-        &self,
-        observations: &[f32],
-        actions: &mut [u32],
+        &mut self,
+        observations: ElementsRef<'_>,
+        masks: &[u8],
+        mut actions: ActionsMut<'_>,
     ) -> Result<(), InferenceError> {
-        let output = self.forward(observations);
-        let rows = numbers(&output)?.chunks_exact(self.logits);
-        for (environment, (row, action)) in rows.zip(actions).enumerate() {
-            if row.iter().any(|logit| !logit.is_finite()) {
-                return Err(InferenceError::NonFiniteLogits { environment });
-            }
-            let mut best = (0, f32::NEG_INFINITY);
-            for (index, &logit) in (0..).zip(row) {
-                if logit > best.1 {
-                    best = (index, logit);
-                }
-            }
-            *action = best.0;
+        let output = self.forward(observations)?;
+        let rows = numbers(&output)?.chunks_exact(self.network.distribution_len());
+        for (environment, row) in rows.enumerate() {
+            let mask = mask_of(masks, environment, &self.network);
+            let action = row_of(&mut actions, environment, &self.network);
+            sampling::mode(&self.network, row, mask, action)
+                .ok_or(InferenceError::NonFinite { environment })?;
         }
         Ok(())
     }
 
-    /// The logits `[K, A]` for `observations` [K, O].
-    fn forward(&self, observations: &[f32]) -> TensorData {
-        let shape = [self.generators.len(), self.observation_len];
-        let input = TensorData::new(observations.to_vec(), shape);
-        self.policy
-            .policy(Tensor::<2>::from_data(input, &self.device))
-            .into_data()
+    /// The drawn actions `[K, A]` as the environment takes them: squashed or clipped to its bounds, in `bounded` if that
+    /// changes anything.
+    pub fn bound<'a>(&self, drawn: ActionsRef<'a>, bounded: &'a mut Actions) -> ActionsRef<'a> {
+        let ActionsRef::Values(values) = drawn else {
+            return drawn;
+        };
+        bounded.clear();
+        bounded.extend(drawn);
+        if let Actions::Values(bounded) = bounded {
+            let len = self.network.action.len();
+            let rows = values.chunks_exact(len).zip(bounded.chunks_exact_mut(len));
+            for (drawn, bounded) in rows {
+                sampling::to_environment_action(&self.network, drawn, bounded);
+            }
+        }
+        bounded.as_ref()
     }
+
+    /// The distributions' parameters `[K, P]` for `observations` `[K, O]`; moves the memories on.
+    fn forward(&mut self, observations: ElementsRef<'_>) -> Result<TensorData, InferenceError> {
+        let environments = self.generators.len();
+        let shape = [environments, self.network.observation.len()];
+        let input = TensorData::new(observations.to_f32(), shape);
+        let input = Tensor::<2>::from_data(input, &self.device);
+        let state_len = self.network.state_len();
+        let state = (state_len > 0).then(|| {
+            let state = TensorData::new(self.states.clone(), [environments, state_len]);
+            Tensor::<2>::from_data(state, &self.device)
+        });
+        let (parameters, state) = self.policy.act(input, state);
+        if let Some(state) = state {
+            let state = state.into_data();
+            self.states.copy_from_slice(numbers(&state)?);
+        }
+        Ok(parameters.into_data())
+    }
+}
+
+/// The mask of one environment; empty if there are none.
+fn mask_of<'a>(masks: &'a [u8], environment: usize, network: &NetworkSpec) -> &'a [u8] {
+    let len = network.action.choices();
+    masks
+        .get(environment * len..(environment + 1) * len)
+        .unwrap_or(&[])
+}
+
+/// The action of one environment.
+fn row_of<'a>(
+    actions: &'a mut ActionsMut<'_>,
+    environment: usize,
+    network: &NetworkSpec,
+) -> ActionsMut<'a> {
+    let len = network.action.len();
+    actions.slice(environment * len..(environment + 1) * len)
 }
 
 fn numbers(output: &TensorData) -> Result<&[f32], InferenceError> {
     output
         .as_slice::<f32>()
         .map_err(|error| InferenceError::Output(format!("{error:?}")))
-}
-
-/// The action that `uniform` in [0, 1) picks from softmax(`logits`) by inversion, and its log-probability;
-/// `None` if a logit is not finite. `weights` is scratch space as long as `logits`.
-///
-/// The largest logit is subtracted first, so that no exponential overflows and at least one is 1; sums are in f64,
-/// so that the log-probability is as exact as the f32 logits.
-fn sample(logits: &[f32], uniform: f64, weights: &mut [f64]) -> Option<(u32, f32)> {
-    if logits.iter().any(|logit| !logit.is_finite()) {
-        return None;
-    }
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let largest = f64::from(largest);
-    let mut total = 0.0;
-    for (weight, logit) in weights.iter_mut().zip(logits) {
-        *weight = (f64::from(*logit) - largest).exp();
-        total += *weight;
-    }
-    let mut left = uniform * total;
-    let mut action = 0;
-    for (index, &weight) in weights.iter().enumerate() {
-        // An action without weight is never taken, even when rounding leaves something at the end.
-        if weight > 0.0 {
-            action = index;
-            if left < weight {
-                break;
-            }
-        }
-        left -= weight;
-    }
-    let log_prob = f64::from(*logits.get(action)?) - largest - total.ln();
-    Some((u32::try_from(action).ok()?, log_prob as f32))
 }
 
 /// A seed for the `index`-th consumer of `seed`: both go through the finaliser of SplitMix64, so that neighbouring

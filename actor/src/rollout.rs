@@ -3,18 +3,21 @@
 use std::time::{Duration, Instant};
 
 use springbok_common::{
+    arrays::{Actions, Elements},
     ids::{RunId, UnrollSequence},
     policy::ParametersError,
     reject::RejectReason,
     snapshot::ParameterSnapshot,
+    spec::ActionSpec,
     step::StepOutcome,
     unroll::{Agreement, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
     version::{LearnerEpoch, PolicyVersion},
 };
 
 use crate::{
+    environment::EnvironmentError,
     inference::{Inference, InferenceError},
-    vector::SyncVector,
+    vector::{StepSink, VectorEnvironment},
 };
 
 /// Why an unroll cannot be made.
@@ -44,6 +47,9 @@ pub enum RolloutError {
         /// The first rule that is broken.
         reason: RejectReason,
     },
+    /// The environments failed and could not be begun anew.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// No snapshot was loaded before the first step.
     #[error("an unroll was begun before any parameters were loaded")]
     NoParameters,
@@ -63,8 +69,10 @@ pub struct Order {
 /// K environments and the policy that plays them.
 pub struct Rollout {
     agreement: Agreement,
-    environments: SyncVector,
+    environments: Box<dyn VectorEnvironment>,
     inference: Inference,
+    /// [K, A]: the drawn actions within the bounds of the environment.
+    bounded_actions: Actions,
     loaded: Option<(LearnerEpoch, PolicyVersion)>,
     inferring: Duration,
     stepping: Duration,
@@ -73,11 +81,16 @@ pub struct Rollout {
 impl Rollout {
     /// Joins environments and a policy that fit `agreement`.
     #[must_use]
-    pub fn new(agreement: Agreement, environments: SyncVector, inference: Inference) -> Self {
+    pub fn new(
+        agreement: Agreement,
+        environments: Box<dyn VectorEnvironment>,
+        inference: Inference,
+    ) -> Self {
         Self {
             agreement,
             environments,
             inference,
+            bounded_actions: Actions::default(),
             loaded: None,
             inferring: Duration::ZERO,
             stepping: Duration::ZERO,
@@ -106,33 +119,74 @@ impl Rollout {
     /// Makes one unroll under the loaded parameters, in the buffers of `reuse` if given. `stop` is asked before
     /// each step; once it says so, the unroll is abandoned and the answer is `None`.
     ///
+    /// If the environments fail, what was made so far is thrown away, they begin anew, and so does the unroll.
+    ///
     /// # Errors
-    /// No parameters were loaded, the policy failed, or the unroll is invalid.
+    /// No parameters were loaded, the policy failed, the unroll is invalid, or the environments fail for good.
     pub fn fill(
         &mut self,
         order: Order,
-        reuse: Option<UnrollParts>,
+        mut reuse: Option<UnrollParts>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<Unroll>, RolloutError> {
+        loop {
+            let mut parts = self.lend_buffers(self.header(order)?, reuse.take());
+            match self.play(order, &mut parts, stop) {
+                Ok(false) => return Ok(None),
+                Ok(true) => {
+                    return Unroll::new(parts, &self.agreement)
+                        .map(Some)
+                        .map_err(|reason| self.invalid(reason));
+                }
+                Err(RolloutError::Environment(failure @ EnvironmentError::Failed { .. })) => {
+                    tracing::warn!(%failure, "the unroll in the making is thrown away");
+                    self.environments.restart()?;
+                    self.inference.forget_all();
+                    reuse = Some(parts);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    fn header(&self, order: Order) -> Result<UnrollHeader, RolloutError> {
         let (epoch, version) = self.loaded.ok_or(RolloutError::NoParameters)?;
-        let header = UnrollHeader {
+        Ok(UnrollHeader {
             run_id: order.run_id,
             epoch,
             sequence: order.sequence,
             version,
-        };
-        let mut parts = self.lend_buffers(header, reuse);
+        })
+    }
+
+    fn invalid(&self, reason: RejectReason) -> RolloutError {
+        RolloutError::Invalid {
+            id: self.agreement.environment.id.clone(),
+            reason,
+        }
+    }
+
+    /// T steps of all environments; `false` if `stop` ended them early.
+    fn play(
+        &mut self,
+        order: Order,
+        parts: &mut UnrollParts,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool, RolloutError> {
         (self.inferring, self.stepping) = (Duration::ZERO, Duration::ZERO);
         let begun = Instant::now();
+        parts
+            .core_states
+            .extend_from_slice(self.inference.core_states());
         for t in 0..self.agreement.rollout.unroll_length {
             if stop() {
-                return Ok(None);
+                return Ok(false);
             }
-            self.step(t, version, &mut parts)?;
+            self.step(t, parts)?;
         }
         parts
             .bootstrap_observations
-            .extend_from_slice(self.environments.observations());
+            .extend(self.environments.observations());
         parts.timing = UnrollTiming {
             rollout_us: micros(begun.elapsed()),
             outbox_us: 0,
@@ -140,48 +194,53 @@ impl Rollout {
             inference_us: micros(self.inferring),
             blocked_us: micros(order.blocked),
         };
-        Unroll::new(parts, &self.agreement)
-            .map(Some)
-            .map_err(|reason| RolloutError::Invalid {
-                id: self.agreement.environment.id.clone(),
-                reason,
-            })
+        Ok(true)
     }
 
     /// Step `t` of all K environments: act at the current observations, then let the environments answer.
-    fn step(
-        &mut self,
-        t: usize,
-        version: PolicyVersion,
-        parts: &mut UnrollParts,
-    ) -> Result<(), RolloutError> {
+    fn step(&mut self, t: usize, parts: &mut UnrollParts) -> Result<(), RolloutError> {
+        let version = parts.header.version;
         let columns = self.agreement.rollout.environments;
         let rows = t * columns..(t + 1) * columns;
+        let action_len = self.agreement.environment.action.len();
+        let numbers = rows.start * action_len..rows.end * action_len;
 
         let acting = Instant::now();
         let observations = self.environments.observations();
-        parts.observations.extend_from_slice(observations);
-        let actions = &mut parts.actions[rows.clone()];
+        let masks = self.environments.action_masks();
+        parts.observations.extend(observations);
+        parts.action_masks.extend_from_slice(masks);
         let log_probs = &mut parts.behaviour_log_probs[rows.clone()];
         self.inference
-            .act(observations, actions, log_probs)
+            .act(
+                observations,
+                masks,
+                parts.actions.as_mut().slice(numbers.clone()),
+                log_probs,
+            )
             .map_err(|cause| RolloutError::Inference { version, cause })?;
+        let drawn = parts.actions.slice(numbers);
+        let bounded = self.inference.bound(drawn, &mut self.bounded_actions);
         self.inferring += acting.elapsed();
 
         let stepping = Instant::now();
         let (final_rows, finals) = (&mut parts.final_rows, &mut parts.final_observations);
         let first_row = rows.start;
+        let outcomes = &mut parts.outcomes[rows.clone()];
         self.environments.step(
-            actions,
-            &mut parts.rewards[rows.clone()],
-            &mut parts.outcomes[rows],
-            &mut |environment, final_observation| {
-                // An unroll has far fewer than 2^32 steps: the configuration bounds its bytes.
-                final_rows.push((first_row + environment) as u32);
-                finals.extend_from_slice(final_observation);
+            bounded,
+            &mut StepSink {
+                rewards: &mut parts.rewards[rows],
+                outcomes,
+                on_truncated: &mut |environment, final_observation| {
+                    // An unroll has far fewer than 2^32 steps: the configuration bounds its bytes.
+                    final_rows.push((first_row + environment) as u32);
+                    finals.extend(final_observation);
+                },
+                episodes: &mut parts.episodes,
             },
-            &mut parts.episodes,
-        );
+        )?;
+        self.inference.forget_where(outcomes);
         self.stepping += stepping.elapsed();
         Ok(())
     }
@@ -189,31 +248,47 @@ impl Rollout {
     /// Empty buffers of the right size, without allocating where `reuse` has them already.
     fn lend_buffers(&self, header: UnrollHeader, reuse: Option<UnrollParts>) -> UnrollParts {
         let rows = self.agreement.rollout.steps();
-        let width = self.agreement.environment.observation.len();
+        let environment = &self.agreement.environment;
+        let element = environment.observation.element;
         let mut parts = reuse.unwrap_or_else(|| UnrollParts {
             header,
-            observations: Vec::with_capacity(rows * width),
-            bootstrap_observations: Vec::with_capacity(self.agreement.rollout.environments * width),
-            actions: Vec::new(),
+            observations: Elements::with_capacity(element, rows * environment.observation.len()),
+            bootstrap_observations: Elements::with_capacity(element, 0),
+            actions: no_actions(&environment.action),
+            action_masks: Vec::new(),
             rewards: Vec::new(),
             behaviour_log_probs: Vec::new(),
             outcomes: Vec::new(),
             final_rows: Vec::new(),
-            final_observations: Vec::new(),
+            final_observations: Elements::with_capacity(element, 0),
+            core_states: Vec::new(),
             episodes: Vec::new(),
             timing: UnrollTiming::default(),
         });
         parts.header = header;
-        parts.observations.clear();
-        parts.bootstrap_observations.clear();
+        parts.observations.clear_as(element);
+        parts.bootstrap_observations.clear_as(element);
+        parts.final_observations.clear_as(element);
         parts.final_rows.clear();
-        parts.final_observations.clear();
+        parts.action_masks.clear();
+        parts.core_states.clear();
         parts.episodes.clear();
-        parts.actions.resize(rows, 0);
+        match &mut parts.actions {
+            Actions::Indices(indices) => indices.resize(rows * environment.action.len(), 0),
+            Actions::Values(values) => values.resize(rows * environment.action.len(), 0.0),
+        }
         parts.rewards.resize(rows, 0.0);
         parts.behaviour_log_probs.resize(rows, 0.0);
         parts.outcomes.resize(rows, StepOutcome::Continued);
         parts
+    }
+}
+
+/// An empty buffer for actions of that kind.
+fn no_actions(action: &ActionSpec) -> Actions {
+    match action {
+        ActionSpec::Box { .. } => Actions::Values(Vec::new()),
+        ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => Actions::Indices(Vec::new()),
     }
 }
 
@@ -231,15 +306,17 @@ mod tests {
 
     use bytes::Bytes;
     use springbok_common::{
+        arrays::{ActionsRef, ElementsMut, ElementsRef},
         policy::{ActorCritic, export_flat, layout_fingerprint},
-        spec::{
-            ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape,
-        },
+        spec::{Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
         unroll::EpisodeSummary,
     };
 
     use super::*;
-    use crate::environment::{Environment, Registry, Step};
+    use crate::{
+        environment::{Environment, Registry, Step},
+        vector::SyncVector,
+    };
 
     const LIMIT: u32 = 4;
     const T: usize = 10;
@@ -255,9 +332,9 @@ mod tests {
     }
 
     impl Scripted {
-        fn show(&self, observation: &mut [f32]) {
+        fn show(&self, mut observation: ElementsMut<'_>) {
             let shown = [self.index as f32, self.episode as f32, self.step as f32];
-            observation.copy_from_slice(&shown);
+            observation.f32().copy_from_slice(&shown);
         }
     }
 
@@ -266,13 +343,13 @@ mod tests {
             &self.spec
         }
 
-        fn reset(&mut self, _seed: Option<u64>, observation: &mut [f32]) {
+        fn reset(&mut self, _seed: Option<u64>, observation: ElementsMut<'_>) {
             self.episode += 1;
             self.step = 0;
             self.show(observation);
         }
 
-        fn step(&mut self, _action: u32, observation: &mut [f32]) -> Step {
+        fn step(&mut self, _action: ActionsRef<'_>, observation: ElementsMut<'_>) -> Step {
             self.step += 1;
             self.show(observation);
             let terminated = matches!((self.index, self.step), (1, 3) | (2, 4));
@@ -284,23 +361,15 @@ mod tests {
     }
 
     fn agreement() -> Agreement {
+        let environment = EnvironmentSpec::new(
+            "Scripted",
+            ObservationSpec::floats([3], [0.0, 100.0]),
+            ActionSpec::Discrete(2),
+        )
+        .with_steps_max(LIMIT);
         Agreement {
-            environment: EnvironmentSpec {
-                id: "Scripted".into(),
-                observation: ObservationSpec {
-                    shape: vec![3],
-                    bounds: [0.0, 100.0],
-                },
-                action: ActionSpec::Discrete(2),
-                episode_steps_max: Some(LIMIT),
-            },
-            network: NetworkSpec {
-                observation_len: 3,
-                logits: 2,
-                hidden_sizes: vec![8],
-                activation: Activation::Relu,
-                shared_torso: true,
-            },
+            network: NetworkSpec::mlp(&environment, vec![8], Activation::Relu, true),
+            environment,
             rollout: RolloutShape {
                 unroll_length: T,
                 environments: K,
@@ -323,7 +392,7 @@ mod tests {
         let options = toml::Table::new();
         let environments = SyncVector::new(&registry, "Scripted", &options, K, 1).unwrap();
         let inference = Inference::new(&agreement.network, K, 2);
-        Rollout::new(agreement.clone(), environments, inference)
+        Rollout::new(agreement.clone(), Box::new(environments), inference)
     }
 
     fn snapshot(agreement: &Agreement, version: u64) -> ParameterSnapshot {
@@ -357,7 +426,10 @@ mod tests {
                 let row = t * K + k;
                 let (episode, step) = (1 + t as u32 / length, t as u32 % length);
                 let before = [k as f32, episode as f32, step as f32];
-                assert_eq!(parts.observations[row * 3..][..3], before);
+                assert_eq!(
+                    parts.observations.slice(row * 3..row * 3 + 3),
+                    ElementsRef::F32(&before)
+                );
                 assert_eq!(parts.rewards[row], (10 * k as u32 + step + 1) as f32);
                 let outcome = match (k, step + 1 == length) {
                     (_, false) => StepOutcome::Continued,
@@ -372,9 +444,12 @@ mod tests {
         }
         let (rows, last): (Vec<_>, Vec<_>) = finals.into_iter().unzip();
         assert_eq!(parts.final_rows, rows);
-        assert_eq!(parts.final_observations, last.concat());
+        assert_eq!(parts.final_observations, Elements::F32(last.concat()));
         let bootstraps = [0.0, 3.0, 2.0, 1.0, 4.0, 1.0, 2.0, 3.0, 2.0];
-        assert_eq!(parts.bootstrap_observations, bootstraps);
+        assert_eq!(
+            parts.bootstrap_observations,
+            Elements::F32(bootstraps.to_vec())
+        );
         let summary = |episode_return, length| EpisodeSummary {
             episode_return,
             length,
@@ -422,7 +497,10 @@ mod tests {
             "the misfit left no trace"
         );
         assert_eq!(second.header().sequence, UnrollSequence(2));
-        assert_eq!(second.parts().observations[..K * 3], bootstraps);
+        assert_eq!(
+            second.parts().observations.slice(0..K * 3),
+            bootstraps.as_ref()
+        );
 
         rollout.load(&snapshot(&agreement, 9)).unwrap();
         let third = rollout.fill(order(3), None, &|| false).unwrap().unwrap();

@@ -60,13 +60,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         .unwrap()
         .spec()
         .clone();
-    let network = NetworkSpec {
-        observation_len: environment.observation.len(),
-        logits: environment.action.logits(),
-        hidden_sizes: vec![8],
-        activation: Activation::Relu,
-        shared_torso: false,
-    };
+    let network = NetworkSpec::mlp(&environment, vec![8], Activation::Relu, false);
     let agreement = Agreement {
         environment,
         network,
@@ -81,9 +75,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         actor_index: 3,
         environment_id: "Catch".into(),
         environment_options: String::new(),
-        hidden_sizes: vec![8],
-        activation: Activation::Relu,
-        shared_torso: false,
+        network: agreement.network.clone(),
         rollout: agreement.rollout,
         seed: 1,
         fingerprint: agreement.fingerprint(),
