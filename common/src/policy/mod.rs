@@ -1,11 +1,26 @@
-//! The policy and value networks, their parameters as bytes, and the distribution over actions.
+//! The policy and value networks, their parameters as bytes, and the distributions over actions.
 
 pub mod categorical;
+mod recurrent;
+mod distribution;
+mod encoder;
+mod fault;
+mod gaussian;
+mod initialise;
 mod network;
 mod parameters;
+mod safetensors;
+mod sampling;
+mod statistics;
 
-pub use network::ActorCritic;
+pub use distribution::{ActionTensor, Distribution, DistributionKind};
+pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, register_encoder};
+pub use network::{ActorCritic, Sequence, Unrolled};
 pub use parameters::{
-    ParametersError, export_flat, import_flat, layout, layout_fingerprint, payload_bytes,
-    read_safetensors, write_safetensors,
+    ParametersError, export_flat, import_flat, layout, layout_fingerprint, parameter_count,
+    payload_bytes,
 };
+pub use safetensors::{read_safetensors, write_safetensors};
+
+#[cfg(test)]
+mod tests;

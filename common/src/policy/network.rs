@@ -1,102 +1,232 @@
-//! The actor-critic network: multi-layer perceptrons with a linear head for the policy and one for the value.
+//! The actor-critic network: an encoder and perhaps a recurrent core for the policy and for the value, or for both
+//! together; a linear head for the policy and one for the value.
+
+use std::{fmt, sync::Arc};
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     nn::Linear,
-    tensor::{Device, Tensor, TensorData, activation},
+    tensor::{Device, Tensor},
 };
-use rand::{RngExt, SeedableRng};
-use rand_pcg::Pcg64;
 
-use crate::spec::{Activation, EncoderSpec, NetworkSpec};
+use super::{
+    recurrent::{self, Core},
+    encoder::{self, Encoder, EncoderParameters, Initialisation, ParameterShape},
+    initialise::Initialiser,
+    statistics::{ObservationStatistics, ValueStatistics},
+};
+use crate::{
+    arrays::ElementType,
+    spec::{ActionSpec, NetworkSpec, StdKind},
+};
 
 /// Gain of the policy head: nearly equal probabilities at the start, so that early data explore.
 const POLICY_HEAD_GAIN: f64 = 0.01;
 /// Gain of the value head.
 const VALUE_HEAD_GAIN: f64 = 1.0;
+/// Range of a log standard deviation that the network computes (Haarnoja et al. 2018 use [-20, 2]; below -5 the
+/// density is so peaked that ratios of probabilities lose their meaning in f32).
+pub(super) const LOG_STD_RANGE: [f32; 2] = [-5.0, 2.0];
 
-/// A policy over discrete actions and a state value, with separate torsos or one torso for both.
+/// A policy over actions and a state value, with separate torsos or one torso for both.
 ///
 /// The order of the fields is the order of the parameters in a flat buffer; see [`super::layout`].
 #[derive(Module, Debug)]
 pub struct ActorCritic {
-    /// Hidden layers of the policy, and of the value too if there is no value torso of its own.
-    policy_torso: Vec<Linear>,
-    /// Hidden layers of the value; empty if the torso is shared.
-    value_torso: Vec<Linear>,
+    pub(super) observation_statistics: Option<ObservationStatistics>,
+    /// Of the policy, and of the value too if there is no value torso of its own.
+    policy_torso: Torso,
+    value_torso: Option<Torso>,
     policy_head: Linear,
-    value_head: Linear,
+    /// `[D]`: logarithm of the standard deviations, if no output of the network.
+    log_std: Option<Param<Tensor<1>>>,
+    pub(super) value_head: Linear,
+    pub(super) value_statistics: Option<ValueStatistics>,
     #[module(skip)]
-    activation: Activation,
-    #[module(skip)]
-    shared_torso: bool,
+    plan: Arc<Plan>,
+}
+
+/// Encoder and core.
+#[derive(Module, Debug)]
+pub(super) struct Torso {
+    encoder: EncoderParameters,
+    core: Option<Core>,
+}
+
+/// What of a network is not a parameter.
+struct Plan {
+    spec: NetworkSpec,
+    encoder: Arc<dyn Encoder>,
+    /// What observations are multiplied by.
+    scale: Option<f32>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.spec.fmt(formatter)
+    }
+}
+
+/// What a network is run over: T steps of B environments, time-major.
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    /// Observations [T * B, O].
+    pub observations: Tensor<2>,
+    /// Steps: T.
+    pub length: usize,
+    /// Recurrent state [B, S] at the first step, before any reset; `None` for an empty memory.
+    pub state: Option<Tensor<2>>,
+    /// [T, B]: 0 where the memory is reset before step t, 1 elsewhere; `None` if it never is.
+    pub keep: Option<Tensor<2>>,
+    /// Steps at the beginning that only warm up the memory: no gradient flows into or through them (R2D2,
+    /// Kapturowski et al. 2019).
+    pub burn_in: usize,
+}
+
+/// What a network gives for a [`Sequence`].
+#[derive(Debug, Clone)]
+pub struct Unrolled {
+    /// Parameters [T * B, P] of the distributions over actions, time-major.
+    pub parameters: Tensor<2>,
+    /// Values [T * B].
+    pub values: Tensor<1>,
+    /// Recurrent states [T * B, S] after each step, time-major; `None` without memory.
+    pub states: Option<Tensor<2>>,
+}
+
+/// Features for the heads, and the states after each step.
+struct Features {
+    policy: Tensor<2>,
+    value: Tensor<2>,
+    states: Option<Tensor<2>>,
 }
 
 impl ActorCritic {
     /// A network with orthogonal weights and zero biases, the same for the same `seed` on every device: the
     /// matrices are made on the host.
     ///
-    /// Gains are sqrt(2) (ReLU) or 5/3 (tanh) for hidden layers, 0.01 for the policy head and 1 for the value head.
+    /// Gains are sqrt(2) (ReLU) or 5/3 (tanh) for hidden layers, sqrt(2) for convolutions, 1 for recurrent cores,
+    /// 0.01 for the policy head and 1 for the value head. The specification has no [`NetworkSpec::fault`]; with an
+    /// encoder that is not registered the features are the observation itself.
     #[must_use]
     pub fn new(spec: &NetworkSpec, seed: u64, device: &Device) -> Self {
-        let mut rng = Pcg64::seed_from_u64(seed);
-        let policy_torso = torso(spec, &mut rng, device);
-        let value_torso = if spec.shared_torso {
-            Vec::new()
-        } else {
-            torso(spec, &mut rng, device)
-        };
-        let width = hidden_sizes(spec)
-            .last()
-            .copied()
-            .unwrap_or(spec.observation.len());
+        Self::made(spec, &mut Initialiser::seeded(seed, device))
+    }
+
+    /// The same with zeros instead of random numbers, for [`super::import_flat`] to fill: large orthogonal matrices
+    /// take a second.
+    #[must_use]
+    pub fn blank(spec: &NetworkSpec, device: &Device) -> Self {
+        Self::made(spec, &mut Initialiser::blank(device))
+    }
+
+    fn made(spec: &NetworkSpec, initialiser: &mut Initialiser) -> Self {
+        let plan = Plan::new(spec);
+        let (torso_width, outputs) = (plan.features(), policy_outputs(spec));
         Self {
-            policy_torso,
-            value_torso,
-            policy_head: linear(
-                width,
-                spec.distribution_len(),
-                POLICY_HEAD_GAIN,
-                &mut rng,
-                device,
-            ),
-            value_head: linear(width, 1, VALUE_HEAD_GAIN, &mut rng, device),
-            activation: spec.activation,
-            shared_torso: spec.shared_torso,
+            observation_statistics: spec
+                .normalise_observations
+                .then(|| ObservationStatistics::new(spec.observation.len(), initialiser)),
+            policy_torso: Torso::new(&plan, initialiser),
+            value_torso: (!spec.shared_torso).then(|| Torso::new(&plan, initialiser)),
+            policy_head: initialiser.linear(torso_width, outputs, POLICY_HEAD_GAIN),
+            log_std: log_std_shape(spec)
+                .map(|shape| initialiser.parameter([outputs], shape.initialisation)),
+            value_head: initialiser.linear(torso_width, 1, VALUE_HEAD_GAIN),
+            value_statistics: spec.popart.then(|| ValueStatistics::new(initialiser)),
+            plan: Arc::new(plan),
         }
     }
 
-    /// Logits [N, A] and values `[N]` of observations [N, O].
+    /// Parameters [N, P] of the distributions over actions and values `[N]` for observations [N, O] with raw values
+    /// (bytes as 0 to 255). A network with memory starts each row with an empty one; see [`Self::unroll`].
     #[must_use]
     pub fn forward(&self, observations: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        let policy_features = self.hidden(&self.policy_torso, observations.clone());
-        let value_features = if self.shared_torso {
-            policy_features.clone()
-        } else {
-            self.hidden(&self.value_torso, observations)
-        };
+        let features = self.features(observations, None, None);
         (
-            self.policy_head.forward(policy_features),
-            self.value_of(value_features),
+            self.distribution_parameters(features.policy),
+            self.values_of(features.value),
         )
     }
 
-    /// Logits [N, A] of observations [N, O]; the value is not computed.
+    /// Parameters [K, P] of the distributions over actions for observations [K, O], and the recurrent states [K, S]
+    /// after this step; the value is not computed.
+    ///
+    /// `state` is that after the step before, 0 where an episode begins; `None` is 0 everywhere.
     #[must_use]
-    pub fn policy(&self, observations: Tensor<2>) -> Tensor<2> {
-        self.policy_head
-            .forward(self.hidden(&self.policy_torso, observations))
+    pub fn act(
+        &self,
+        observations: Tensor<2>,
+        state: Option<Tensor<2>>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        if !self.remembers() {
+            let observations = self.scaled(observations);
+            let features = self.policy_torso.encode(&self.plan, observations);
+            return (self.distribution_parameters(features), None);
+        }
+        let features = self.features(observations, state, None);
+        (
+            self.distribution_parameters(features.policy),
+            features.states,
+        )
     }
 
-    /// Values `[N]` of observations [N, O]; the policy head is not computed.
+    /// All of a sequence at once, with or without memory.
     #[must_use]
-    pub fn value(&self, observations: Tensor<2>) -> Tensor<1> {
-        let torso = if self.shared_torso {
-            &self.policy_torso
-        } else {
-            &self.value_torso
+    pub fn unroll(&self, sequence: Sequence) -> Unrolled {
+        let Sequence {
+            observations,
+            length,
+            state,
+            keep,
+            burn_in,
+        } = sequence;
+        let [rows, _] = observations.dims();
+        let batch = rows / length.max(1);
+        let keep = keep.map(|keep| keep.reshape([rows, 1]));
+        let warm_up = burn_in.min(length) * batch;
+        if warm_up == 0 || !self.remembers() {
+            return self.run(observations, self.state_or_empty(state, batch), keep);
+        }
+        let part = |tensor: &Tensor<2>, first: usize, rows: usize| {
+            (rows > 0).then(|| tensor.clone().narrow(0, first, rows))
         };
-        self.value_of(self.hidden(torso, observations))
+        let cut = |first, rows| keep.as_ref().and_then(|keep| part(keep, first, rows));
+        let before = self.valid().run(
+            observations.clone().narrow(0, 0, warm_up).without_autodiff(),
+            self.state_or_empty(state, batch).map(Tensor::without_autodiff),
+            cut(0, warm_up).map(Tensor::without_autodiff),
+        );
+        let Some(rest) = part(&observations, warm_up, rows - warm_up) else {
+            return before;
+        };
+        let state = before.states.as_ref();
+        let state = state.map(|states| states.clone().narrow(0, warm_up - batch, batch));
+        let after = self.run(rest, state, cut(warm_up, rows - warm_up));
+        before.followed_by(after)
+    }
+
+    /// Values `[F]` of observations [F, O]: where an episode was cut off, with the recurrent states [F, S] after the
+    /// last step, before they were reset; `None` is an empty memory.
+    #[must_use]
+    pub fn values_after(&self, observations: Tensor<2>, states: Option<Tensor<2>>) -> Tensor<1> {
+        let observations = self.scaled(observations);
+        let (torso, first) = match &self.value_torso {
+            Some(torso) => (torso, self.plan.spec.core.state_len()),
+            None => (&self.policy_torso, 0),
+        };
+        let [rows, _] = observations.dims();
+        let len = self.plan.spec.core.state_len();
+        let state = self
+            .state_or_empty(states, rows)
+            .map(|states| states.narrow(1, first, len));
+        self.values_of(torso.run(&self.plan, observations, state, None).0)
+    }
+
+    /// The specification it was made from.
+    #[must_use]
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.plan.spec
     }
 
     /// Ids of the parameters that only the value depends on, for a learning rate of their own.
@@ -108,39 +238,241 @@ impl ActorCritic {
         ids.0
     }
 
-    /// Ids of all other parameters: those of the policy, and of the torso if it is shared.
+    /// Ids of all other parameters that are trained: those of the policy, and of the torso if it is shared.
     #[must_use]
     pub fn policy_parameter_ids(&self) -> Vec<ParamId> {
         let mut ids = ParameterIds::default();
         self.policy_torso.visit(&mut ids);
         self.policy_head.visit(&mut ids);
+        self.log_std.visit(&mut ids);
         ids.0
     }
 
-    fn hidden(&self, layers: &[Linear], observations: Tensor<2>) -> Tensor<2> {
-        layers.iter().fold(observations, |input, layer| {
-            let output = layer.forward(input);
-            match self.activation {
-                Activation::Relu => activation::relu(output),
-                Activation::Tanh => activation::tanh(output),
-            }
+    fn remembers(&self) -> bool {
+        self.policy_torso.core.is_some()
+    }
+
+    /// `state`, or an empty memory [B, S] if there is none; `None` without memory.
+    fn state_or_empty(&self, state: Option<Tensor<2>>, batch: usize) -> Option<Tensor<2>> {
+        self.remembers().then(|| {
+            state.unwrap_or_else(|| {
+                let device = self.value_head.weight.device().without_autodiff();
+                Tensor::zeros([batch, self.plan.spec.state_len()], &device)
+            })
         })
     }
 
-    fn value_of(&self, features: Tensor<2>) -> Tensor<1> {
-        self.value_head.forward(features).squeeze_dim(1)
+    fn run(
+        &self,
+        observations: Tensor<2>,
+        state: Option<Tensor<2>>,
+        keep: Option<Tensor<2>>,
+    ) -> Unrolled {
+        let features = self.features(observations, state, keep);
+        Unrolled {
+            parameters: self.distribution_parameters(features.policy),
+            values: self.values_of(features.value),
+            states: features.states,
+        }
+    }
+
+    /// Features for both heads. Rows of `state` [B, S] are the environments; `keep` is [T * B, 1].
+    fn features(
+        &self,
+        observations: Tensor<2>,
+        state: Option<Tensor<2>>,
+        keep: Option<Tensor<2>>,
+    ) -> Features {
+        let [rows, _] = observations.dims();
+        let observations = self.scaled(observations);
+        let len = self.plan.spec.core.state_len();
+        let state = self.state_or_empty(state, rows);
+        let own = |first| state.clone().map(|state| state.narrow(1, first, len));
+        let plan = &self.plan;
+        let Some(value_torso) = &self.value_torso else {
+            let (policy, states) = self.policy_torso.run(plan, observations, state, keep);
+            return Features {
+                value: policy.clone(),
+                policy,
+                states,
+            };
+        };
+        let (policy, policy_states) =
+            self.policy_torso
+                .run(plan, observations.clone(), own(0), keep.clone());
+        let (value, value_states) = value_torso.run(plan, observations, own(len), keep);
+        let states = policy_states.zip(value_states);
+        Features {
+            policy,
+            value,
+            states: states.map(|(policy, value)| Tensor::cat(vec![policy, value], 1)),
+        }
+    }
+
+    /// Observations as the encoder takes them.
+    fn scaled(&self, observations: Tensor<2>) -> Tensor<2> {
+        match (self.plan.scale, &self.observation_statistics) {
+            (Some(scale), _) => observations.mul_scalar(scale),
+            (None, Some(statistics)) => statistics.normalised(observations),
+            (None, None) => observations,
+        }
+    }
+
+    /// Parameters of the distributions [N, P] out of features [N, F].
+    fn distribution_parameters(&self, features: Tensor<2>) -> Tensor<2> {
+        let outputs = self.policy_head.forward(features);
+        let spec = &self.plan.spec;
+        let ActionSpec::Box { low, .. } = &spec.action else {
+            return outputs;
+        };
+        let ([rows, _], dimensions) = (outputs.dims(), low.len());
+        let (means, log_stds) = match &self.log_std {
+            Some(log_std) => {
+                let log_stds = log_std.val().unsqueeze::<2>();
+                (outputs, log_stds.expand([rows, dimensions]))
+            }
+            None => {
+                let [least, most] = LOG_STD_RANGE;
+                let deviation = outputs.clone().narrow(1, dimensions, dimensions);
+                let log_stds = deviation.add_scalar(spec.gaussian.log_std_initial);
+                (
+                    outputs.narrow(1, 0, dimensions),
+                    log_stds.clamp(least, most),
+                )
+            }
+        };
+        Tensor::cat(vec![means, log_stds], 1)
+    }
+
+    /// Values `[N]` in units of the return out of features [N, F].
+    fn values_of(&self, features: Tensor<2>) -> Tensor<1> {
+        let outputs = self.value_head.forward(features).squeeze_dim(1);
+        match &self.value_statistics {
+            Some(statistics) => statistics.unnormalised(outputs),
+            None => outputs,
+        }
     }
 }
 
-/// Widths of the fully connected layers.
-pub(super) fn hidden_sizes(spec: &NetworkSpec) -> &[usize] {
-    match &spec.encoder {
-        EncoderSpec::Mlp { hidden_sizes }
-        | EncoderSpec::MinatarConv { hidden_sizes, .. }
-        | EncoderSpec::NatureConv { hidden_sizes, .. }
-        | EncoderSpec::ImpalaResnet { hidden_sizes, .. } => hidden_sizes,
-        EncoderSpec::Custom { .. } => &[],
+impl Unrolled {
+    /// This sequence and then `after`. No gradient flows into this one.
+    fn followed_by(self, after: Self) -> Self {
+        Self {
+            parameters: Tensor::cat(vec![self.parameters, after.parameters], 0),
+            values: Tensor::cat(vec![self.values, after.values], 0),
+            states: self
+                .states
+                .zip(after.states)
+                .map(|(before, after)| Tensor::cat(vec![before, after], 0)),
+        }
     }
+}
+
+impl Torso {
+    fn new(plan: &Plan, initialiser: &mut Initialiser) -> Self {
+        let observation = &plan.spec.observation;
+        let encoder =
+            EncoderParameters::new(plan.encoder.parameters(observation), initialiser);
+        let inputs = plan.encoder.output_len(observation);
+        Self {
+            encoder,
+            core: Core::new(plan.spec.core, inputs, initialiser),
+        }
+    }
+
+    fn encode(&self, plan: &Plan, observations: Tensor<2>) -> Tensor<2> {
+        let observation = &plan.spec.observation;
+        plan.encoder
+            .forward(observations, observation, &self.encoder)
+    }
+
+    /// Features [T * B, F] and the states [T * B, S] after each step.
+    fn run(
+        &self,
+        plan: &Plan,
+        observations: Tensor<2>,
+        state: Option<Tensor<2>>,
+        keep: Option<Tensor<2>>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let features = self.encode(plan, observations);
+        match (&self.core, state) {
+            (Some(core), Some(state)) => {
+                let output = core.unroll(features, state, keep);
+                (output.features, Some(output.states))
+            }
+            _ => (features, None),
+        }
+    }
+}
+
+impl Plan {
+    fn new(spec: &NetworkSpec) -> Self {
+        let high = spec.observation.bounds[1];
+        let scaled = spec.observation.element == ElementType::U8 && high > 1.0;
+        Self {
+            spec: spec.clone(),
+            encoder: encoder::resolve(spec).unwrap_or_else(encoder::identity),
+            scale: scaled.then(|| high.recip()),
+        }
+    }
+
+    /// Features that go into the heads.
+    fn features(&self) -> usize {
+        let inputs = self.encoder.output_len(&self.spec.observation);
+        recurrent::output_len(self.spec.core, inputs)
+    }
+}
+
+/// Outputs of the policy head.
+fn policy_outputs(spec: &NetworkSpec) -> usize {
+    match (&spec.action, spec.gaussian.std) {
+        (ActionSpec::Box { low, .. }, StdKind::StateIndependent) => low.len(),
+        _ => spec.distribution_len(),
+    }
+}
+
+/// The logarithms of the standard deviations as a parameter, if they are one.
+fn log_std_shape(spec: &NetworkSpec) -> Option<ParameterShape> {
+    match (&spec.action, spec.gaussian.std) {
+        (ActionSpec::Box { low, .. }, StdKind::StateIndependent) => Some(ParameterShape::new(
+            "log_std",
+            [low.len()],
+            Initialisation::Constant(spec.gaussian.log_std_initial),
+        )),
+        _ => None,
+    }
+}
+
+/// Names and shapes of all parameters in the order in which they are visited.
+pub(super) fn parameter_shapes(spec: &NetworkSpec) -> Vec<ParameterShape> {
+    let plan = Plan::new(spec);
+    let mut shapes = Vec::new();
+    if spec.normalise_observations {
+        shapes.extend(ObservationStatistics::shapes(spec.observation.len()));
+    }
+    let torsos: &[&str] = if spec.shared_torso {
+        &["torso"]
+    } else {
+        &["policy_torso", "value_torso"]
+    };
+    let inputs = plan.encoder.output_len(&spec.observation);
+    for torso in torsos {
+        let encoder = plan.encoder.parameters(&spec.observation);
+        let core = recurrent::shapes(spec.core, inputs);
+        shapes.extend(encoder.into_iter().chain(core).map(|mut shape| {
+            shape.name = format!("{torso}.{}", shape.name);
+            shape
+        }));
+    }
+    let (width, outputs) = (plan.features(), policy_outputs(spec));
+    let head = |name, outputs, gain| ParameterShape::linear(name, width, outputs, gain);
+    shapes.extend(head("policy_head", outputs, POLICY_HEAD_GAIN));
+    shapes.extend(log_std_shape(spec));
+    shapes.extend(head("value_head", 1, VALUE_HEAD_GAIN));
+    if spec.popart {
+        shapes.extend(ValueStatistics::shapes());
+    }
+    shapes
 }
 
 #[derive(Default)]
@@ -149,125 +481,5 @@ struct ParameterIds(Vec<ParamId>);
 impl ModuleVisitor for ParameterIds {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         self.0.push(parameter.id);
-    }
-}
-
-fn torso(spec: &NetworkSpec, rng: &mut Pcg64, device: &Device) -> Vec<Linear> {
-    let gain = match spec.activation {
-        Activation::Relu => 2.0_f64.sqrt(),
-        Activation::Tanh => 5.0 / 3.0,
-    };
-    let mut width = spec.observation.len();
-    let mut layers = Vec::with_capacity(hidden_sizes(spec).len());
-    for &hidden in hidden_sizes(spec) {
-        layers.push(linear(width, hidden, gain, rng, device));
-        width = hidden;
-    }
-    layers
-}
-
-/// y = x W + b with W [inputs, outputs] orthogonal times `gain` and b zero.
-fn linear(inputs: usize, outputs: usize, gain: f64, rng: &mut Pcg64, device: &Device) -> Linear {
-    let weights = orthogonal(inputs, outputs, gain, rng);
-    let weight = Tensor::<2>::from_data(TensorData::new(weights, [inputs, outputs]), device);
-    Linear {
-        weight: Param::from_tensor(weight),
-        bias: Some(Param::from_tensor(Tensor::<1>::zeros([outputs], device))),
-    }
-}
-
-/// A matrix [rows, columns], row-major, whose shorter side is a set of orthogonal vectors of length `gain`:
-/// normal random vectors made orthogonal one after the other (Saxe et al. 2014).
-fn orthogonal(rows: usize, columns: usize, gain: f64, rng: &mut Pcg64) -> Vec<f32> {
-    let (count, length) = (rows.min(columns), rows.max(columns));
-    let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(count);
-    while vectors.len() < count {
-        let mut vector: Vec<f64> = (0..length).map(|_| standard_normal(rng)).collect();
-        // The second pass removes what rounding left of the first.
-        for _ in 0..2 {
-            for earlier in &vectors {
-                let overlap = dot(earlier, &vector);
-                for (element, other) in vector.iter_mut().zip(earlier) {
-                    *element -= overlap * other;
-                }
-            }
-        }
-        let norm = dot(&vector, &vector).sqrt();
-        // A draw that lies within the others' span is drawn again.
-        if norm > 1e-9 {
-            vector.iter_mut().for_each(|element| *element /= norm);
-            vectors.push(vector);
-        }
-    }
-    let element = |row: usize, column: usize| {
-        if rows <= columns {
-            vectors[row][column]
-        } else {
-            vectors[column][row]
-        }
-    };
-    (0..rows * columns)
-        .map(|flat| (gain * element(flat / columns, flat % columns)) as f32)
-        .collect()
-}
-
-fn dot(left: &[f64], right: &[f64]) -> f64 {
-    left.iter().zip(right).map(|(a, b)| a * b).sum()
-}
-
-/// One draw from N(0, 1) (Box and Muller 1958).
-fn standard_normal(rng: &mut Pcg64) -> f64 {
-    // 1 - u lies in (0, 1], so that the logarithm is finite.
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::{ActionSpec, EnvironmentSpec, ObservationSpec};
-
-    #[test]
-    fn initial_matrices_are_orthogonal() {
-        for (rows, columns) in [(4, 7), (7, 4), (5, 5), (3, 1)] {
-            let matrix = orthogonal(rows, columns, 2.0, &mut Pcg64::seed_from_u64(3));
-            let at = |row: usize, column: usize| f64::from(matrix[row * columns + column]);
-            let count = rows.min(columns);
-            for left in 0..count {
-                for right in 0..count {
-                    let product: f64 = if rows <= columns {
-                        (0..columns).map(|k| at(left, k) * at(right, k)).sum()
-                    } else {
-                        (0..rows).map(|k| at(k, left) * at(k, right)).sum()
-                    };
-                    let expected = if left == right { 4.0 } else { 0.0 };
-                    assert!((product - expected).abs() < 1e-5, "{rows}x{columns}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn parts_agree_with_the_whole() {
-        for shared_torso in [false, true] {
-            let environment = EnvironmentSpec::new(
-                "E",
-                ObservationSpec::floats([3], [-1.0, 1.0]),
-                ActionSpec::Discrete(2),
-            );
-            let spec = NetworkSpec::mlp(&environment, vec![8, 4], Activation::Tanh, shared_torso);
-            let network = ActorCritic::new(&spec, 7, &Device::flex());
-            let observations =
-                Tensor::<2>::from_data([[0.5_f32, -1.0, 2.0], [1.0, 0.0, -3.0]], &Device::flex());
-            let (logits, values) = network.forward(observations.clone());
-            assert_eq!(
-                logits.into_data(),
-                network.policy(observations.clone()).into_data()
-            );
-            assert_eq!(values.into_data(), network.value(observations).into_data());
-            let value_only = if shared_torso { 2 } else { 6 };
-            assert_eq!(network.value_parameter_ids().len(), value_only);
-            assert_eq!(network.policy_parameter_ids().len(), 6);
-        }
     }
 }
