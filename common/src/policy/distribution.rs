@@ -36,6 +36,10 @@ pub enum ActionTensor {
 
 /// N distributions of one kind on a device.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are a handful at a time, and a tensor of this size is what each of them holds"
+)]
 pub enum Distribution {
     /// For each head the log-probabilities [N, actions of the head] of all its actions.
     Categorical(Vec<Tensor<2>>),
@@ -98,10 +102,13 @@ impl Distribution {
     ) -> Self {
         match kind {
             DistributionKind::Categorical { heads } => {
+                if heads.len() == 1 {
+                    return Self::Categorical(vec![categorical::log_probs(parameters, mask)]);
+                }
                 let mut first = 0;
                 let log_probs = heads.iter().map(|&actions| {
-                    let mask = mask.clone().map(|mask| columns(mask, first, actions));
-                    let logits = columns(parameters.clone(), first, actions);
+                    let mask = mask.clone().map(|mask| mask.narrow(1, first, actions));
+                    let logits = parameters.clone().narrow(1, first, actions);
                     first += actions;
                     categorical::log_probs(logits, mask)
                 });
@@ -127,7 +134,7 @@ impl Distribution {
         match (self, actions) {
             (Self::Categorical(heads), ActionTensor::Indices(indices)) => {
                 sum(heads.iter().enumerate().map(|(head, log_probs)| {
-                    let taken = columns(indices.clone(), head, 1);
+                    let taken = indices.clone().narrow(1, head, 1);
                     log_probs.clone().gather(1, taken).squeeze_dim(1)
                 }))
             }
@@ -198,20 +205,6 @@ impl Distribution {
                 squash,
             },
         }
-    }
-}
-
-/// `len` columns of a matrix from `first`; the matrix itself if these are all.
-fn columns<K: burn::tensor::BasicOps>(
-    tensor: Tensor<2, K>,
-    first: usize,
-    len: usize,
-) -> Tensor<2, K> {
-    let [_, all] = tensor.dims();
-    if all == len {
-        tensor
-    } else {
-        tensor.narrow(1, first, len)
     }
 }
 

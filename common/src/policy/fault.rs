@@ -64,7 +64,7 @@ impl NetworkSpec {
             )),
             ActionSpec::Box { low, high } => {
                 let mut bounds = low.iter().zip(high);
-                if let Some((low, high)) = bounds.clone().find(|(low, high)| !(low < high)) {
+                if let Some((low, high)) = bounds.clone().find(|(low, high)| !low.lt(high)) {
                     return Some(format!(
                         "a continuous action lies between {low} and {high}: the lower bound must be below the upper one"
                     ));

@@ -1,7 +1,6 @@
 //! The policy and value networks, their parameters as bytes, and the distributions over actions.
 
 pub mod categorical;
-mod recurrent;
 mod distribution;
 mod encoder;
 mod fault;
@@ -9,6 +8,7 @@ mod gaussian;
 mod initialise;
 mod network;
 mod parameters;
+mod recurrent;
 mod safetensors;
 mod sampling;
 mod statistics;

@@ -10,9 +10,9 @@ use burn::{
 };
 
 use super::{
-    recurrent::{self, Core},
     encoder::{self, Encoder, EncoderParameters, Initialisation, ParameterShape},
     initialise::Initialiser,
+    recurrent::{self, Core},
     statistics::{ObservationStatistics, ValueStatistics},
 };
 use crate::{
@@ -193,8 +193,12 @@ impl ActorCritic {
         };
         let cut = |first, rows| keep.as_ref().and_then(|keep| part(keep, first, rows));
         let before = self.valid().run(
-            observations.clone().narrow(0, 0, warm_up).without_autodiff(),
-            self.state_or_empty(state, batch).map(Tensor::without_autodiff),
+            observations
+                .clone()
+                .narrow(0, 0, warm_up)
+                .without_autodiff(),
+            self.state_or_empty(state, batch)
+                .map(Tensor::without_autodiff),
             cut(0, warm_up).map(Tensor::without_autodiff),
         );
         let Some(rest) = part(&observations, warm_up, rows - warm_up) else {
@@ -371,8 +375,7 @@ impl Unrolled {
 impl Torso {
     fn new(plan: &Plan, initialiser: &mut Initialiser) -> Self {
         let observation = &plan.spec.observation;
-        let encoder =
-            EncoderParameters::new(plan.encoder.parameters(observation), initialiser);
+        let encoder = EncoderParameters::new(plan.encoder.parameters(observation), initialiser);
         let inputs = plan.encoder.output_len(observation);
         Self {
             encoder,

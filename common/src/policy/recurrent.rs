@@ -74,7 +74,11 @@ pub(super) fn output_len(core: CoreSpec, inputs: usize) -> usize {
 
 impl Core {
     /// The core that `spec` names on top of `inputs` features; `None` for no memory.
-    pub(super) fn new(spec: CoreSpec, inputs: usize, initialiser: &mut Initialiser) -> Option<Self> {
+    pub(super) fn new(
+        spec: CoreSpec,
+        inputs: usize,
+        initialiser: &mut Initialiser,
+    ) -> Option<Self> {
         let shapes = shapes(spec, inputs);
         let matrix = |index: usize, initialiser: &mut Initialiser| {
             let shape = shapes.get(index)?;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use bytes::Bytes;
 
 use super::parameters::{PARAMETER_BYTES, ParametersError, layout, payload_bytes};
 use crate::spec::{CoreSpec, NetworkSpec};

@@ -162,12 +162,7 @@ fn best(logits: &[f32], mask: &[u8]) -> Option<u32> {
 ///
 /// The largest logit is subtracted first, so that no exponential overflows and at least one is 1; sums are in f64,
 /// so that the log-probability is as exact as the f32 logits.
-fn choose(
-    logits: &[f32],
-    mask: &[u8],
-    uniform: f64,
-    weights: &mut Vec<f64>,
-) -> Option<(u32, f64)> {
+fn choose(logits: &[f32], mask: &[u8], uniform: f64, weights: &mut Vec<f64>) -> Option<(u32, f64)> {
     let largest = f64::from(largest(logits, mask)?);
     weights.clear();
     weights.extend(logits.iter().enumerate().map(|(action, &logit)| {

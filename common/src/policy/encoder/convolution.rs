@@ -55,13 +55,13 @@ impl Convolutions {
 
     /// Channels, height and width of an image; `None` if it does not have three axes.
     fn image(&self, observation: &ObservationSpec) -> Option<[usize; 3]> {
-        match (*observation.shape.as_slice(), self.layout) {
-            ([channels, height, width], ImageLayout::ChannelsFirst)
-            | ([height, width, channels], ImageLayout::ChannelsLast) => {
-                Some([channels, height, width])
-            }
-            _ => None,
-        }
+        let &[first, second, third] = observation.shape.as_slice() else {
+            return None;
+        };
+        Some(match self.layout {
+            ImageLayout::ChannelsFirst => [first, second, third],
+            ImageLayout::ChannelsLast => [third, first, second],
+        })
     }
 
     /// Channels, height and width of what the convolutions give; 0 where the image is too small.
@@ -78,12 +78,11 @@ impl Convolutions {
                     [filters, side(height), side(width)]
                 },
             ),
-            Stack::Impala => IMPALA_CHANNELS.into_iter().fold(
-                [0, height, width],
-                |[_, height, width], channels| {
+            Stack::Impala => IMPALA_CHANNELS
+                .into_iter()
+                .fold([0, height, width], |[_, height, width], channels| {
                     [channels, height.div_ceil(2), width.div_ceil(2)]
-                },
-            ),
+                }),
         }
     }
 

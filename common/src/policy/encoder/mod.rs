@@ -13,9 +13,9 @@ pub use registry::register_encoder;
 
 pub(super) use self::registry::registered_names;
 use self::{
-    registry::registered,
     convolution::{Convolutions, Stack},
     mlp::Mlp,
+    registry::registered,
 };
 use crate::spec::{Activation, EncoderSpec, NetworkSpec, ObservationSpec};
 

@@ -75,11 +75,7 @@ impl ParameterShape {
                 shape,
                 Initialisation::Orthogonal { gain },
             ),
-            Self::new(
-                format!("{name}.bias"),
-                [outputs],
-                Initialisation::Zeros,
-            ),
+            Self::new(format!("{name}.bias"), [outputs], Initialisation::Zeros),
         ]
     }
 }
@@ -102,7 +98,10 @@ enum AnyParameter {
 }
 
 impl EncoderParameters {
-    pub(in crate::policy) fn new(shapes: Vec<ParameterShape>, initialiser: &mut Initialiser) -> Self {
+    pub(in crate::policy) fn new(
+        shapes: Vec<ParameterShape>,
+        initialiser: &mut Initialiser,
+    ) -> Self {
         let values = shapes
             .iter()
             .map(|shape| match *shape.shape.as_slice() {
