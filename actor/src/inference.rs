@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use springbok_common::{
     arrays::{Actions, ActionsMut, ActionsRef, ElementsRef},
-    policy::{ActorCritic, ParametersError, import_flat, sampling},
+    policy::{ActorCritic, DistributionKind, ParametersError, import_flat},
     spec::NetworkSpec,
     step::StepOutcome,
 };
@@ -33,7 +33,8 @@ pub struct Inference {
     generators: Vec<Pcg64>,
     /// [K, S]: what the policy remembers of each environment.
     states: Vec<f32>,
-    weights: Vec<f64>,
+    distribution: DistributionKind,
+    scratch: Vec<f64>,
 }
 
 impl Inference {
@@ -48,7 +49,8 @@ impl Inference {
             device,
             generators: generators.collect(),
             states: vec![0.0; environments * network.state_len()],
-            weights: vec![0.0; network.distribution_len()],
+            distribution: DistributionKind::of(network),
+            scratch: Vec::new(),
             network: network.clone(),
         }
     }
@@ -104,8 +106,10 @@ impl Inference {
         let rows = parameters.zip(&mut self.generators).zip(log_probs);
         for (environment, ((row, generator), log_prob)) in rows.enumerate() {
             let mask = mask_of(masks, environment, &self.network);
-            let action = row_of(&mut actions, environment, &self.network);
-            *log_prob = sampling::sample(&self.network, row, mask, generator, action, &mut self.weights)
+            let mut action = row_of(&mut actions, environment, &self.network);
+            *log_prob = self
+                .distribution
+                .sample(row, mask, generator, &mut action, &mut self.scratch)
                 .ok_or(InferenceError::NonFinite { environment })?;
         }
         Ok(())
@@ -125,8 +129,9 @@ impl Inference {
         let rows = numbers(&output)?.chunks_exact(self.network.distribution_len());
         for (environment, row) in rows.enumerate() {
             let mask = mask_of(masks, environment, &self.network);
-            let action = row_of(&mut actions, environment, &self.network);
-            sampling::mode(&self.network, row, mask, action)
+            let mut action = row_of(&mut actions, environment, &self.network);
+            self.distribution
+                .mode(row, mask, &mut action)
                 .ok_or(InferenceError::NonFinite { environment })?;
         }
         Ok(())
@@ -140,12 +145,12 @@ impl Inference {
         };
         bounded.clear();
         bounded.extend(drawn);
-        if let Actions::Values(bounded) = bounded {
-            let len = self.network.action.len();
-            let rows = values.chunks_exact(len).zip(bounded.chunks_exact_mut(len));
-            for (drawn, bounded) in rows {
-                sampling::to_environment_action(&self.network, drawn, bounded);
-            }
+        let len = self.network.action.len();
+        for first in (0..values.len()).step_by(len) {
+            let own = first..first + len;
+            let mut row = bounded.as_mut();
+            self.distribution
+                .to_environment_action(drawn.slice(own.clone()), &mut row.slice(own));
         }
         bounded.as_ref()
     }
@@ -210,97 +215,266 @@ fn finalise(mut z: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use rand::RngExt;
     use springbok_common::{
-        policy::{categorical, export_flat},
-        spec::Activation,
+        arrays::{ActionsMut, Elements},
+        policy::{ActionTensor, Distribution, Sequence, export_flat},
+        spec::{
+            ActionSpec, Activation, CoreSpec, EncoderSpec, EnvironmentSpec, GaussianSpec,
+            ImageLayout, ObservationSpec, StdKind,
+        },
     };
 
     use super::*;
 
-    fn network(logits: usize) -> NetworkSpec {
-        NetworkSpec {
-            observation_len: 4,
-            logits,
-            hidden_sizes: vec![16, 16],
-            activation: Activation::Tanh,
-            shared_torso: false,
+    const K: usize = 6;
+    const STEPS: usize = 5;
+
+    fn network(action: ActionSpec, observation: ObservationSpec) -> NetworkSpec {
+        let environment = EnvironmentSpec::new("E", observation, action);
+        NetworkSpec::mlp(&environment, vec![16, 16], Activation::Tanh, false)
+    }
+
+    fn vector(action: ActionSpec) -> NetworkSpec {
+        network(action, ObservationSpec::floats([4], [-3.0, 3.0]))
+    }
+
+    fn actions(network: &NetworkSpec, environments: usize) -> Actions {
+        let len = environments * network.action.len();
+        match network.action {
+            ActionSpec::Box { .. } => Actions::Values(vec![0.0; len]),
+            _ => Actions::Indices(vec![0; len]),
         }
     }
 
-    #[test]
-    fn frequencies_match_the_probabilities() {
-        let logits = [0.0_f32, 1.0, -2.0, 2.5];
-        let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
-        let mut generator = Pcg64::seed_from_u64(1);
-        let mut weights = [0.0; 4];
-        let mut counts = [0_u32; 4];
-        let draws = 200_000;
-        for _ in 0..draws {
-            let (action, log_prob) = sample(&logits, generator.random(), &mut weights).unwrap();
-            counts[action as usize] += 1;
-            let exact = f64::from(logits[action as usize]) - total.ln();
-            assert!((f64::from(log_prob) - exact).abs() < 1e-6);
+    /// Every encoder, core and head at least once.
+    fn networks() -> Vec<NetworkSpec> {
+        let bounded = || ActionSpec::Box {
+            low: vec![-2.0, 0.0],
+            high: vec![2.0, 1.0],
+        };
+        let board = || ObservationSpec::bytes([6, 6, 2], 1);
+        let screen = || ObservationSpec::bytes([2, 36, 36], 255);
+        let hidden_sizes = vec![8];
+        let mut all = vec![
+            vector(ActionSpec::Discrete(3)),
+            vector(ActionSpec::MultiDiscrete(vec![3, 2])),
+            vector(bounded()),
+        ];
+        for encoder in [
+            EncoderSpec::MinatarConv {
+                layout: ImageLayout::ChannelsLast,
+                hidden_sizes: hidden_sizes.clone(),
+            },
+            EncoderSpec::ImpalaResnet {
+                layout: ImageLayout::ChannelsLast,
+                hidden_sizes: hidden_sizes.clone(),
+            },
+        ] {
+            let mut image = network(ActionSpec::Discrete(3), board());
+            image.encoder = encoder;
+            all.push(image);
         }
-        for (logit, count) in logits.iter().zip(counts) {
-            let probability = f64::from(*logit).exp() / total;
-            let deviation = (probability * (1.0 - probability) / f64::from(draws)).sqrt();
-            let frequency = f64::from(count) / f64::from(draws);
-            assert!((frequency - probability).abs() < 5.0 * deviation);
+        let mut image = network(ActionSpec::Discrete(3), screen());
+        image.encoder = EncoderSpec::NatureConv {
+            layout: ImageLayout::ChannelsFirst,
+            hidden_sizes,
+        };
+        all.push(image);
+        for (core, shared_torso) in [
+            (CoreSpec::Lstm { size: 8 }, true),
+            (CoreSpec::Gru { size: 8 }, false),
+        ] {
+            for action in [ActionSpec::Discrete(3), bounded()] {
+                let mut recurrent = vector(action);
+                (recurrent.core, recurrent.shared_torso) = (core, shared_torso);
+                recurrent.normalise_observations = true;
+                all.push(recurrent);
+            }
+        }
+        for (std, squash) in [
+            (StdKind::StateDependent, false),
+            (StdKind::StateIndependent, true),
+        ] {
+            let mut gaussian = vector(bounded());
+            gaussian.gaussian = GaussianSpec {
+                std,
+                log_std_initial: -0.5,
+                squash,
+            };
+            gaussian.popart = true;
+            all.push(gaussian);
+        }
+        all
+    }
+
+    /// Observations of K environments.
+    fn observations(network: &NetworkSpec, generator: &mut Pcg64) -> Elements {
+        let len = K * network.observation.len();
+        let [low, high] = network.observation.bounds;
+        match network.observation.element {
+            springbok_common::arrays::ElementType::F32 => Elements::F32(
+                (0..len)
+                    .map(|_| generator.random_range(low..high))
+                    .collect(),
+            ),
+            springbok_common::arrays::ElementType::U8 => Elements::U8(
+                (0..len)
+                    .map(|_| generator.random_range(0.0..=high) as u8)
+                    .collect(),
+            ),
         }
     }
 
+    /// Acceptance test A3: without lag, what the actor says of its actions is what the learner's network says of
+    /// them, for every encoder, core and head. The learner sees the whole sequence at once, as in training.
     #[test]
-    fn extreme_logits_neither_overflow_nor_pick_the_impossible() {
-        let mut weights = [0.0; 3];
-        let almost_one = 1.0 - f64::EPSILON / 2.0;
-        for uniform in [0.0, 0.5, almost_one] {
-            let certain = sample(&[-1e30, 3e38, -3e38], uniform, &mut weights);
-            assert_eq!(certain, Some((1, 0.0)));
-        }
-        assert_eq!(sample(&[f32::NAN, 0.0, 0.0], 0.5, &mut weights), None);
-        assert_eq!(sample(&[f32::INFINITY, 0.0, 0.0], 0.5, &mut weights), None);
-    }
-
-    #[test]
-    fn log_probs_equal_the_learners_log_softmax() {
-        let (network, environments) = (network(5), 32);
-        let device = Device::flex();
-        let policy = ActorCritic::new(&network, 11, &device);
-        let mut inference = Inference::new(&network, environments, 3);
-        inference.load(&export_flat(&policy)).unwrap();
-
+    fn actor_and_learner_agree_on_every_network() {
         let mut generator = Pcg64::seed_from_u64(5);
-        let observations: Vec<f32> = (0..environments * network.observation_len)
-            .map(|_| generator.random_range(-3.0..3.0))
-            .collect();
-        let mut actions = vec![0; environments];
-        let mut log_probs = vec![0.0; environments];
-        inference
-            .act(&observations, &mut actions, &mut log_probs)
-            .unwrap();
+        for network in networks() {
+            let device = Device::flex();
+            // Not the initial parameters: their policy head is almost zero, which hides mistakes.
+            let fresh = ActorCritic::new(&network, 11, &device);
+            let words: Vec<u8> = export_flat(&fresh)
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .flat_map(|word| {
+                    let shift = generator.random_range(-0.2..0.2_f32);
+                    (f32::from_le_bytes(*word) + shift).to_le_bytes()
+                })
+                .collect();
+            let policy = import_flat(fresh, &words).unwrap();
+            let mut inference = Inference::new(&network, K, 3);
+            inference.load(&words).unwrap();
 
-        let input = TensorData::new(observations, [environments, network.observation_len]);
-        let (logits, _) = policy.forward(Tensor::<2>::from_data(input, &device));
-        let all = categorical::log_probs(logits, None).into_data();
-        let all = all.as_slice::<f32>().unwrap();
-        for (row, (action, log_prob)) in actions.iter().zip(&log_probs).enumerate() {
-            let learners = all[row * network.logits + *action as usize];
-            assert!((learners - log_prob).abs() < 1e-5);
+            let (mut seen, mut taken, mut said) = (
+                Elements::with_capacity(network.observation.element, 0),
+                actions(&network, 0),
+                vec![],
+            );
+            let mut keep = Vec::new();
+            for t in 0..STEPS {
+                // Environment 1 begins a new episode at step 2.
+                let ended = t == 2;
+                keep.extend((0..K).map(|k| if ended && k == 1 { 0.0 } else { 1.0 }));
+                if ended {
+                    let mut outcomes = [StepOutcome::Continued; K];
+                    outcomes[1] = StepOutcome::Terminated;
+                    inference.forget_where(&outcomes);
+                }
+                let shown = observations(&network, &mut generator);
+                let mut chosen = actions(&network, K);
+                let mut log_probs = vec![0.0; K];
+                inference
+                    .act(shown.as_ref(), &[], chosen.as_mut(), &mut log_probs)
+                    .unwrap();
+                seen.extend(shown.as_ref());
+                taken.extend(chosen.as_ref());
+                said.extend(log_probs);
+            }
+
+            let rows = STEPS * K;
+            let tensor = |data, shape: [usize; 2]| {
+                Tensor::<2>::from_data(TensorData::new(data, shape), &device)
+            };
+            let unrolled = policy.unroll(Sequence {
+                observations: tensor(seen.as_ref().to_f32(), [rows, network.observation.len()]),
+                length: STEPS,
+                state: None,
+                keep: Some(tensor(keep, [STEPS, K])),
+                burn_in: 0,
+            });
+            let shape = [rows, network.action.len()];
+            let taken = match &taken {
+                Actions::Values(values) => ActionTensor::Values(tensor(values.clone(), shape)),
+                Actions::Indices(indices) => {
+                    let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
+                    ActionTensor::Indices(Tensor::from_data(
+                        TensorData::new(indices, shape),
+                        &device,
+                    ))
+                }
+            };
+            let kind = DistributionKind::of(&network);
+            let learners = Distribution::new(&kind, unrolled.parameters, None)
+                .log_prob(taken)
+                .into_data();
+            let learners = learners.as_slice::<f32>().unwrap();
+            for (here, there) in said.iter().zip(learners) {
+                assert!(
+                    (here - there).abs() < 1e-4,
+                    "{network:?}: {here} and {there}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn forbidden_actions_are_never_taken() {
+        let network = vector(ActionSpec::Discrete(4));
+        let mut inference = Inference::new(&network, 2, 3);
+        let observations = ElementsRef::F32(&[0.5; 8]);
+        let masks = [0, 1, 0, 1, 1, 0, 0, 0];
+        let mut log_probs = [0.0; 2];
+        for _ in 0..100 {
+            let mut chosen = [9; 2];
+            let actions = ActionsMut::Indices(&mut chosen);
+            inference
+                .act(observations, &masks, actions, &mut log_probs)
+                .unwrap();
+            assert!([1, 3].contains(&chosen[0]) && chosen[1] == 0);
+            assert!(log_probs[1].abs() < 1e-6);
+            inference
+                .act_greedily(observations, &masks, ActionsMut::Indices(&mut chosen))
+                .unwrap();
+            assert!([1, 3].contains(&chosen[0]) && chosen[1] == 0);
+        }
+    }
+
+    #[test]
+    fn continuous_actions_reach_the_environment_within_its_bounds() {
+        let mut network = vector(ActionSpec::Box {
+            low: vec![-1.0, 0.0],
+            high: vec![1.0, f32::INFINITY],
+        });
+        network.gaussian.log_std_initial = 2.0;
+        let mut inference = Inference::new(&network, 64, 3);
+        let observations = Elements::F32(vec![0.5; 64 * 4]);
+        let (mut drawn, mut bounded) = (actions(&network, 64), Actions::default());
+        let mut log_probs = [0.0; 64];
+        inference
+            .act(observations.as_ref(), &[], drawn.as_mut(), &mut log_probs)
+            .unwrap();
+        let (drawn, bounded) = (
+            drawn.as_ref(),
+            inference.bound(drawn.as_ref(), &mut bounded),
+        );
+        let clipped = |row: &[f32]| [row[0].clamp(-1.0, 1.0), row[1].max(0.0)];
+        for (drawn, bounded) in drawn.values().chunks(2).zip(bounded.values().chunks(2)) {
+            assert_eq!(clipped(drawn), bounded);
+        }
+        assert_ne!(drawn, bounded, "a deviation of 7 goes out of bounds");
     }
 
     #[test]
     fn greedy_actions_are_the_ones_that_sampling_likes_best() {
-        let network = network(4);
+        let network = vector(ActionSpec::Discrete(4));
         let mut inference = Inference::new(&network, 1, 3);
-        let observation = [0.5_f32, -1.0, 2.0, 0.1];
+        let observation = ElementsRef::F32(&[0.5, -1.0, 2.0, 0.1]);
         let (mut greedy, mut sampled, mut log_prob) = ([0], [0], [0.0]);
-        inference.act_greedily(&observation, &mut greedy).unwrap();
+        inference
+            .act_greedily(observation, &[], ActionsMut::Indices(&mut greedy))
+            .unwrap();
         let mut best = (0, f32::NEG_INFINITY);
         for _ in 0..500 {
             inference
-                .act(&observation, &mut sampled, &mut log_prob)
+                .act(
+                    observation,
+                    &[],
+                    ActionsMut::Indices(&mut sampled),
+                    &mut log_prob,
+                )
                 .unwrap();
             if log_prob[0] > best.1 {
                 best = (sampled[0], log_prob[0]);
@@ -311,40 +485,23 @@ mod tests {
 
     #[test]
     fn equal_seeds_give_equal_actions_whatever_the_number_of_environments() {
-        let network = network(3);
+        let network = vector(ActionSpec::Discrete(3));
         let observation = [0.1_f32, -0.2, 0.3, 0.4];
         let play = |environments: usize, seed: u64| {
             let mut inference = Inference::new(&network, environments, seed);
-            let observations = observation.repeat(environments);
-            let (mut actions, mut log_probs) = (vec![0; environments], vec![0.0; environments]);
+            let observations = Elements::F32(observation.repeat(environments));
+            let (mut chosen, mut log_probs) = (vec![0; environments], vec![0.0; environments]);
             let mut history = Vec::new();
             for _ in 0..64 {
+                let actions = ActionsMut::Indices(&mut chosen);
                 inference
-                    .act(&observations, &mut actions, &mut log_probs)
+                    .act(observations.as_ref(), &[], actions, &mut log_probs)
                     .unwrap();
-                history.push(actions[0]);
+                history.push(chosen[0]);
             }
             history
         };
         assert_eq!(play(1, 9), play(8, 9));
         assert_ne!(play(1, 9), play(1, 10));
-    }
-
-    proptest! {
-        #[test]
-        fn probabilities_are_those_of_a_softmax(
-            logits in proptest::collection::vec(-40.0_f32..40.0, 1..9),
-            uniform in 0.0_f64..1.0,
-        ) {
-            let mut weights = vec![0.0; logits.len()];
-            let (action, log_prob) = sample(&logits, uniform, &mut weights).unwrap();
-            let exp = |logit: &f32| f64::from(*logit).exp();
-            let total: f64 = logits.iter().map(exp).sum();
-            let below: f64 = logits[..action as usize].iter().map(exp).sum();
-            let probability = exp(&logits[action as usize]) / total;
-            prop_assert!((f64::from(log_prob) - probability.ln()).abs() < 1e-5);
-            prop_assert!(below / total <= uniform + 1e-9);
-            prop_assert!(uniform <= below / total + probability + 1e-9);
-        }
     }
 }

@@ -11,6 +11,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use springbok_common::{
+    arrays::{Actions, Elements},
     config::Config,
     policy::{ActorCritic, categorical},
     spec::{ActionSpec, EnvironmentSpec, ObservationSpec},
@@ -23,15 +24,12 @@ const ROUNDS: usize = 60;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::default();
-    let environment = EnvironmentSpec {
-        id: "CartPole-v1".into(),
-        observation: ObservationSpec {
-            shape: vec![4],
-            bounds: [f32::NEG_INFINITY, f32::INFINITY],
-        },
-        action: ActionSpec::Discrete(2),
-        episode_steps_max: Some(500),
-    };
+    let environment = EnvironmentSpec::new(
+        "CartPole-v1",
+        ObservationSpec::floats([4], [f32::NEG_INFINITY, f32::INFINITY]),
+        ActionSpec::Discrete(2),
+    )
+    .with_steps_max(500);
     let agreement = Agreement {
         network: config.network(&environment),
         rollout: config.rollout(),
@@ -73,13 +71,14 @@ fn batch(config: &Config, agreement: &Agreement) -> Batch {
     Batch {
         t: config.actor.unroll_length,
         columns,
-        observations: (0..(steps + columns) * width).map(wave).collect(),
-        actions: (0..steps).map(|i| (i % 2) as i32).collect(),
+        observations: Elements::F32((0..(steps + columns) * width).map(wave).collect()),
+        actions: Actions::Indices((0..steps).map(|i| (i % 2) as u32).collect()),
         rewards: vec![1.0; steps],
         behaviour_log_probs: vec![-std::f32::consts::LN_2; steps],
         outcomes: vec![StepOutcome::Continued; steps],
         final_rows: Vec::new(),
         lags: vec![0; columns],
+        ..Batch::default()
     }
 }
 
@@ -110,10 +109,10 @@ impl Bare {
         let steps = config.algorithm.epochs * config.algorithm.minibatches;
         let rows = batch.steps().div_ceil(config.algorithm.minibatches);
         let device = Device::flex();
-        let observations = batch.observations[..rows * self.width].to_vec();
+        let observations = batch.observations.slice(0..rows * self.width).to_f32();
         let observations =
             Tensor::<2>::from_data(TensorData::new(observations, [rows, self.width]), &device);
-        let actions = TensorData::new(batch.actions[..rows].to_vec(), [rows]);
+        let actions = TensorData::new(vec![1_i32; rows], [rows]);
         let actions = Tensor::<1, Int>::from_data(actions, &device);
         for _ in 0..steps {
             let (logits, values) = self.model.forward(observations.clone().autodiff());

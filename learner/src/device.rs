@@ -1,7 +1,7 @@
 //! Where the learner computes: the processor, or a graphics processor if there is one and it pays.
 
 use burn::tensor::Device;
-use springbok_common::{config::DeviceChoice, spec::NetworkSpec};
+use springbok_common::{config::DeviceChoice, policy::payload_bytes, spec::NetworkSpec};
 
 /// Parameters times batch rows from which a GPU is taken without being asked for.
 ///
@@ -58,20 +58,18 @@ pub fn choose(
             Ok((adapter.device, adapter.name, reason.to_owned()))
         }
         DeviceChoice::Auto => {
-            let work = network.parameters() as f64 * batch_rows as f64;
+            let parameters = payload_bytes(network) / size_of::<f32>();
+            let work = parameters as f64 * batch_rows as f64;
             if work < GPU_PAYS_FROM {
                 return Ok(cpu(format!(
-                    "{} parameters on {batch_rows} rows are faster on the processor, because each GPU kernel launch \
-                     costs more than its work",
-                    network.parameters()
+                    "{parameters} parameters on {batch_rows} rows are faster on the processor, because each GPU kernel \
+                     launch costs more than its work"
                 )));
             }
             Ok(match adapter().filter(|adapter| !adapter.is_software) {
                 Some(adapter) => {
-                    let reason = format!(
-                        "{} parameters on {batch_rows} rows keep a GPU busy",
-                        network.parameters()
-                    );
+                    let reason =
+                        format!("{parameters} parameters on {batch_rows} rows keep a GPU busy");
                     (adapter.device, adapter.name, reason)
                 }
                 None if cfg!(feature = "gpu") => cpu("no GPU adapter was found".to_owned()),
@@ -129,19 +127,18 @@ fn immediate<F: Future>(future: F) -> Option<F::Output> {
 
 #[cfg(test)]
 mod tests {
-    use springbok_common::spec::Activation;
+    use springbok_common::spec::{ActionSpec, Activation, EnvironmentSpec, ObservationSpec};
 
     use super::*;
 
     #[test]
     fn small_networks_stay_on_the_processor_and_say_why() {
-        let network = NetworkSpec {
-            observation_len: 4,
-            logits: 2,
-            hidden_sizes: vec![64, 64],
-            activation: Activation::Relu,
-            shared_torso: false,
-        };
+        let environment = EnvironmentSpec::new(
+            "E",
+            ObservationSpec::floats([4], [-1.0, 1.0]),
+            ActionSpec::Discrete(2),
+        );
+        let network = NetworkSpec::mlp(&environment, vec![64, 64], Activation::Relu, false);
         let (device, name, reason) = choose(DeviceChoice::Auto, &network, 1024).unwrap();
         assert_eq!((device, name.as_str()), (Device::flex(), "cpu"));
         assert!(reason.contains("kernel launch"), "{reason}");

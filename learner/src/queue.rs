@@ -8,7 +8,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use springbok_common::unroll::Unroll;
+use springbok_common::{ids::ActorId, unroll::Unroll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// An admitted unroll and when it arrived.
@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Arrived {
     /// The unroll.
     pub unroll: Unroll,
+    /// Who made it.
+    pub actor: ActorId,
     /// When its message had been read.
     pub arrival: Instant,
 }
@@ -125,6 +127,7 @@ mod tests {
 
     fn arrived(sequence: u64) -> Arrived {
         Arrived {
+            actor: ActorId::random(),
             unroll: unroll(&agreement(), sequence),
             arrival: Instant::now(),
         }

@@ -31,7 +31,7 @@ async fn options(run_directory: &std::path::Path) -> LearnerOptions {
     let mut config = Config::default();
     config.actor.unroll_length = agreement.rollout.unroll_length;
     config.actor.environments_per_actor = agreement.rollout.environments;
-    config.policy.hidden_sizes = agreement.network.hidden_sizes;
+    config.policy.hidden_sizes = Some(vec![4]);
     config.environment.id = agreement.environment.id.clone();
     config.learner.device = DeviceChoice::Cpu;
     config.limits.drain_s_max = 3;

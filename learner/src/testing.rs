@@ -1,6 +1,7 @@
 //! Small things that several tests need.
 
 use springbok_common::{
+    arrays::{Actions, Elements},
     ids::{RunId, UnrollSequence},
     spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
     step::StepOutcome,
@@ -10,23 +11,14 @@ use springbok_common::{
 
 /// Four steps of two environments with three numbers to see and two actions.
 pub(crate) fn agreement() -> Agreement {
+    let environment = EnvironmentSpec::new(
+        "Test-v0",
+        ObservationSpec::floats([3], [-1.0, 1.0]),
+        ActionSpec::Discrete(2),
+    );
     Agreement {
-        environment: EnvironmentSpec {
-            id: "Test-v0".into(),
-            observation: ObservationSpec {
-                shape: vec![3],
-                bounds: [-1.0, 1.0],
-            },
-            action: ActionSpec::Discrete(2),
-            episode_steps_max: None,
-        },
-        network: NetworkSpec {
-            observation_len: 3,
-            logits: 2,
-            hidden_sizes: vec![4],
-            activation: Activation::Relu,
-            shared_torso: false,
-        },
+        network: NetworkSpec::mlp(&environment, vec![4], Activation::Relu, false),
+        environment,
         rollout: RolloutShape {
             unroll_length: 4,
             environments: 2,
@@ -46,14 +38,16 @@ pub(crate) fn unroll(agreement: &Agreement, sequence: u64) -> Unroll {
             sequence: UnrollSequence(sequence),
             version: PolicyVersion(0),
         },
-        observations: vec![0.5; rows * 3],
-        bootstrap_observations: vec![0.25; 2 * 3],
-        actions: vec![1; rows],
+        observations: Elements::F32(vec![0.5; rows * 3]),
+        bootstrap_observations: Elements::F32(vec![0.25; 2 * 3]),
+        actions: Actions::Indices(vec![1; rows]),
+        action_masks: Vec::new(),
+        core_states: Vec::new(),
         rewards: vec![1.0; rows],
         behaviour_log_probs: vec![-0.7; rows],
         outcomes,
         final_rows: vec![5],
-        final_observations: vec![0.0; 3],
+        final_observations: Elements::F32(vec![0.0; 3]),
         episodes: vec![EpisodeSummary {
             episode_return: 1.0,
             length: 3,

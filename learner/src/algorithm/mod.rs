@@ -3,8 +3,10 @@
 pub mod gradient;
 pub mod health;
 pub mod normalise;
+pub mod popart;
 pub mod real;
 pub mod returns;
+pub mod running;
 pub mod schedule;
 pub mod surrogate;
 pub mod value_loss;

@@ -12,7 +12,7 @@ pub struct Transitions<'a, F> {
     /// V(x_t) `[T, B]`: value of the state in which a_t was chosen.
     pub values: &'a [F],
     /// V'_t `[T, B]`: value of the state that step `t` reached, before any reset. V(x_{t+1}) inside an episode,
-    /// V(final observation) where truncated, V(x_T) in the last row. Never read where terminated.
+    /// V(final observation) where truncated, V(x_T) in the last row. Never read where terminated or a life was lost.
     pub next_values: &'a [F],
     /// How each step ended `[T, B]`.
     pub outcomes: &'a [StepOutcome],
@@ -38,22 +38,24 @@ impl<F: Real> Transitions<'_, F> {
         steps / self.columns
     }
 
-    /// r_t + disc_t * `next`, where disc_t is `gamma`, or 0 where step `i` terminated.
+    /// r_t + disc_t * `next`, where disc_t is `gamma`, or 0 where step `i` has no future.
     ///
     /// A choice, not a product with 0: what stands in `next` after a terminal step may be anything, even NaN.
     pub(crate) fn backup(&self, i: usize, gamma: F, next: F) -> F {
-        match self.outcomes[i] {
-            StepOutcome::Terminated => self.rewards[i],
-            StepOutcome::Continued | StepOutcome::Truncated => self.rewards[i] + gamma * next,
+        if self.outcomes[i].has_future() {
+            self.rewards[i] + gamma * next
+        } else {
+            self.rewards[i]
         }
     }
 
     /// The part of `later` (a quantity of row t+1, same column) that may flow back into step `i`: all of it inside
-    /// an episode, nothing across an end of either kind.
+    /// an episode, nothing across an end of any kind.
     pub(crate) fn carry(&self, i: usize, later: F) -> F {
-        match self.outcomes[i] {
-            StepOutcome::Continued => later,
-            StepOutcome::Terminated | StepOutcome::Truncated => F::ZERO,
+        if self.outcomes[i].continues() {
+            later
+        } else {
+            F::ZERO
         }
     }
 }
@@ -153,7 +155,7 @@ fn last_row_of_window<F: Real>(
     let rows = transitions.outcomes.len() / columns;
     let limit = t.saturating_add(n).min(rows) - 1;
     (t..limit)
-        .find(|k| transitions.outcomes[k * columns + b].is_end())
+        .find(|k| !transitions.outcomes[k * columns + b].continues())
         .unwrap_or(limit)
 }
 

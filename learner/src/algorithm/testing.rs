@@ -139,7 +139,7 @@ pub(crate) fn scenarios() -> impl Strategy<Value = Scenario<f32>> {
         parts.prop_map(move |(rewards, values, reached, log_rhos, outcomes)| {
             let next = |i: usize| match outcomes[i] {
                 StepOutcome::Continued => values.get(i + columns).copied().unwrap_or(reached[i]),
-                StepOutcome::Terminated => 1e6,
+                StepOutcome::Terminated | StepOutcome::LifeLost | StepOutcome::Void => 1e6,
                 StepOutcome::Truncated => reached[i],
             };
             let next_values = (0..n).map(next).collect();

@@ -169,7 +169,13 @@ impl Conversation<'_> {
                     .settle(self.actor, header.sequence, checked);
                 let verdict = settled.map_err(refuse)?;
                 if let (Verdict::Admitted, Ok(unroll)) = (verdict, content) {
-                    self.enqueue(Arrived { unroll, arrival }).await;
+                    let actor = self.actor;
+                    self.enqueue(Arrived {
+                        unroll,
+                        actor,
+                        arrival,
+                    })
+                    .await;
                 }
                 verdict
             }

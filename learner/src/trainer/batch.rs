@@ -1,6 +1,26 @@
 //! The staging area on the host: the unrolls of one batch, put side by side.
 
-use springbok_common::{spec::RolloutShape, step::StepOutcome, unroll::Unroll, version::PolicyLag};
+use std::ops::Range;
+
+use springbok_common::{
+    arrays::{Actions, Elements},
+    ids::ActorId,
+    spec::RolloutShape,
+    step::StepOutcome,
+    unroll::{Unroll, UnrollParts},
+    version::PolicyLag,
+};
+
+/// One unroll of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// The unroll.
+    pub unroll: &'a Unroll,
+    /// Age of the policy that made it.
+    pub lag: PolicyLag,
+    /// Who made it.
+    pub actor: ActorId,
+}
 
 /// Several unrolls as one time-major batch of T rows and B columns. Its buffers are reused from batch to batch.
 ///
@@ -11,10 +31,12 @@ pub struct Batch {
     pub t: usize,
     /// B: environments of all unrolls together.
     pub columns: usize,
-    /// Rows of O values: T * B steps, then B bootstrap states, then one row per entry of `final_rows`.
-    pub observations: Vec<f32>,
-    /// [T, B].
-    pub actions: Vec<i32>,
+    /// Rows of O elements: T * B steps, then B bootstrap states, then one row per entry of `final_rows`.
+    pub observations: Elements,
+    /// [T, B, A].
+    pub actions: Actions,
+    /// [T, B, M]; empty without masks.
+    pub action_masks: Vec<u8>,
     /// [T, B], raw.
     pub rewards: Vec<f32>,
     /// [T, B]: log mu of the taken actions, as the actors sampled them.
@@ -23,8 +45,12 @@ pub struct Batch {
     pub outcomes: Vec<StepOutcome>,
     /// Entry `t * B + b` of each truncated step, in the order of the final observations.
     pub final_rows: Vec<usize>,
+    /// [B, S]: the recurrent state in which the first step of each column was taken; empty without memory.
+    pub core_states: Vec<f32>,
     /// `[B]`: age in versions of the policy that made each column.
     pub lags: Vec<u64>,
+    /// Who made each unroll; all unrolls have equally many columns.
+    pub actors: Vec<ActorId>,
 }
 
 impl Batch {
@@ -32,19 +58,22 @@ impl Batch {
     pub fn clear(&mut self) {
         self.t = 0;
         self.columns = 0;
-        self.observations.clear();
+        self.observations.clear_as(self.observations.element());
         self.actions.clear();
+        self.action_masks.clear();
         self.rewards.clear();
         self.behaviour_log_probs.clear();
         self.outcomes.clear();
         self.final_rows.clear();
+        self.core_states.clear();
         self.lags.clear();
+        self.actors.clear();
     }
 
-    /// Steps in it: T * B.
+    /// Rows of it: T * B, void ones included.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.actions.len()
+        self.rewards.len()
     }
 
     /// Rows of observations: steps, bootstrap states and final states.
@@ -53,47 +82,58 @@ impl Batch {
         self.steps() + self.columns + self.final_rows.len()
     }
 
-    /// Replaces the content by `unrolls`, each with its lag. All have the extent `shape`, which [`Unroll::new`] checks.
-    pub fn assemble(&mut self, unrolls: &[(&Unroll, PolicyLag)], shape: RolloutShape) {
+    /// Replaces the content by `members`. All have the extent `shape`, which [`Unroll::new`] checks.
+    pub fn assemble(&mut self, members: &[Member<'_>], shape: RolloutShape) {
         self.clear();
         let width = shape.environments;
         self.t = shape.unroll_length;
-        self.columns = width * unrolls.len();
-        let parts = || unrolls.iter().map(|(unroll, _)| unroll.parts());
+        self.columns = width * members.len();
+        let parts = || members.iter().map(|member| member.unroll.parts());
+        if let Some(first) = parts().next() {
+            let element = first.observations.element();
+            self.observations.clear_as(element);
+        }
         for row in 0..shape.unroll_length {
-            let own = row * width..(row + 1) * width;
             for part in parts() {
-                let observation_len = part.bootstrap_observations.len() / width.max(1);
-                let values = own.start * observation_len..own.end * observation_len;
-                self.observations
-                    .extend_from_slice(&part.observations[values]);
-                // Discrete actions number far fewer than 2^31.
-                self.actions.extend(
-                    part.actions[own.clone()]
-                        .iter()
-                        .map(|&action| action as i32),
-                );
-                self.rewards.extend_from_slice(&part.rewards[own.clone()]);
-                self.behaviour_log_probs
-                    .extend_from_slice(&part.behaviour_log_probs[own.clone()]);
-                self.outcomes.extend_from_slice(&part.outcomes[own.clone()]);
+                self.append_row(part, row * width..(row + 1) * width);
             }
         }
         for part in parts() {
             self.observations
-                .extend_from_slice(&part.bootstrap_observations);
+                .extend(part.bootstrap_observations.as_ref());
         }
         for (index, part) in parts().enumerate() {
-            self.observations
-                .extend_from_slice(&part.final_observations);
+            self.observations.extend(part.final_observations.as_ref());
             self.final_rows.extend(part.final_rows.iter().map(|&row| {
                 let (t, k) = (row as usize / width, row as usize % width);
                 t * self.columns + index * width + k
             }));
+            self.core_states.extend_from_slice(&part.core_states);
         }
-        for (_, lag) in unrolls {
-            self.lags.extend(std::iter::repeat_n(lag.versions(), width));
+        for member in members {
+            let lag = member.lag.versions();
+            self.lags.extend(std::iter::repeat_n(lag, width));
+            self.actors.push(member.actor);
         }
+    }
+
+    /// Appends the steps `own`, one row of one unroll.
+    fn append_row(&mut self, part: &UnrollParts, own: Range<usize>) {
+        let steps = part.rewards.len().max(1);
+        let scaled = |len: usize| {
+            let each = len / steps;
+            own.start * each..own.end * each
+        };
+        self.observations
+            .extend(part.observations.slice(scaled(part.observations.len())));
+        self.actions
+            .extend(part.actions.slice(scaled(part.actions.len())));
+        self.action_masks
+            .extend_from_slice(&part.action_masks[scaled(part.action_masks.len())]);
+        self.rewards.extend_from_slice(&part.rewards[own.clone()]);
+        self.behaviour_log_probs
+            .extend_from_slice(&part.behaviour_log_probs[own.clone()]);
+        self.outcomes.extend_from_slice(&part.outcomes[own]);
     }
 
     /// V'_t [T, B] out of the values of all observation rows: the value of the state that each step reached, before
@@ -109,13 +149,32 @@ impl Batch {
         }
         next
     }
+
+    /// Which rows [T, B] there is something to learn from: all but void ones and the first `burn_in` of each column.
+    #[must_use]
+    pub fn learnable(&self, burn_in: usize) -> Vec<bool> {
+        let first = burn_in * self.columns;
+        let rows = self.outcomes.iter().enumerate();
+        rows.map(|(row, outcome)| row >= first && outcome.is_step())
+            .collect()
+    }
+
+    /// 1 where row t + 1 of a column remembers row t, 0 where memory starts afresh, [T + 1, B]: the first row of each
+    /// column starts in its stored state, which its actor has reset already if it had to.
+    #[must_use]
+    pub fn keep_memory(&self) -> Vec<f32> {
+        let follows = |outcome: &StepOutcome| if outcome.resets_memory() { 0.0 } else { 1.0 };
+        std::iter::repeat_n(1.0, self.columns)
+            .chain(self.outcomes.iter().map(follows))
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use springbok_common::{
-        ids::{RunId, UnrollSequence},
-        spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec},
+        ids::{ActorId, RunId, UnrollSequence},
+        spec::{ActionSpec, Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec},
         unroll::{Agreement, UnrollHeader, UnrollParts, UnrollTiming},
         version::{LearnerEpoch, PolicyVersion},
     };
@@ -129,23 +188,16 @@ mod tests {
 
     /// An unroll whose values tell where they came from: `base` + row.
     fn unroll(base: f32, outcomes: [StepOutcome; 6]) -> Unroll {
+        let environment = EnvironmentSpec::new(
+            "Test",
+            ObservationSpec::floats([1], [-1e3, 1e3]),
+            ActionSpec::Discrete(100),
+        );
+        let mut network = NetworkSpec::mlp(&environment, vec![], Activation::Relu, true);
+        network.core = CoreSpec::Gru { size: 1 };
         let agreement = Agreement {
-            environment: EnvironmentSpec {
-                id: "Test".into(),
-                observation: ObservationSpec {
-                    shape: vec![1],
-                    bounds: [-1e3, 1e3],
-                },
-                action: ActionSpec::Discrete(100),
-                episode_steps_max: None,
-            },
-            network: NetworkSpec {
-                observation_len: 1,
-                logits: 100,
-                hidden_sizes: vec![],
-                activation: Activation::Relu,
-                shared_torso: true,
-            },
+            environment,
+            network,
             rollout: SHAPE,
         };
         let rows: Vec<f32> = (0..6).map(|row| base + row as f32).collect();
@@ -159,16 +211,20 @@ mod tests {
                 sequence: UnrollSequence::FIRST,
                 version: PolicyVersion(0),
             },
-            observations: rows.clone(),
-            bootstrap_observations: vec![base + 6.0, base + 7.0],
-            actions: rows.iter().map(|&row| row as u32).collect(),
+            observations: Elements::F32(rows.clone()),
+            bootstrap_observations: Elements::F32(vec![base + 6.0, base + 7.0]),
+            actions: Actions::Indices(rows.iter().map(|&row| row as u32).collect()),
+            action_masks: vec![],
+            core_states: vec![base + 8.0, base + 9.0],
             rewards: rows.clone(),
             behaviour_log_probs: rows.iter().map(|row| -row / 10.0).collect(),
             outcomes: outcomes.to_vec(),
-            final_observations: final_rows
-                .iter()
-                .map(|&row| base + 50.0 + row as f32)
-                .collect(),
+            final_observations: Elements::F32(
+                final_rows
+                    .iter()
+                    .map(|&row| base + 50.0 + row as f32)
+                    .collect(),
+            ),
             final_rows,
             episodes: vec![],
             timing: UnrollTiming::default(),
@@ -183,26 +239,50 @@ mod tests {
         let second = unroll(10.0, [C, C, E, C, C, U]);
         let version = PolicyVersion(5);
         let lag = |behind: u64| version.lag_behind(PolicyVersion(5 - behind)).unwrap();
+        let actors = [ActorId::random(), ActorId::random()];
         let mut batch = Batch::default();
         // Twice: a reused batch forgets what was in it.
         for _ in 0..2 {
-            batch.assemble(&[(&first, lag(0)), (&second, lag(3))], SHAPE);
+            let member = |unroll, lag, actor| Member { unroll, lag, actor };
+            let members = [
+                member(&first, lag(0), actors[0]),
+                member(&second, lag(3), actors[1]),
+            ];
+            batch.assemble(&members, SHAPE);
         }
         let steps = [0, 1, 10, 11, 2, 3, 12, 13, 4, 5, 14, 15];
-        assert_eq!(batch.actions, steps);
+        assert_eq!(batch.actions, Actions::Indices(steps.to_vec()));
         assert_eq!(batch.rewards, steps.map(|step| step as f32));
         assert_eq!(batch.outcomes, [C, U, C, C, C, C, E, C, C, C, C, U]);
-        assert_eq!(batch.observations[12..], [6.0, 7.0, 16.0, 17.0, 51.0, 65.0]);
+        let observations = batch.observations.as_ref().to_f32();
+        assert_eq!(observations[12..], [6.0, 7.0, 16.0, 17.0, 51.0, 65.0]);
+        assert_eq!(batch.core_states, [8.0, 9.0, 18.0, 19.0]);
+        assert_eq!(batch.actors, actors);
         assert_eq!(batch.final_rows, [1, 11]);
         assert_eq!(batch.lags, [0, 0, 3, 3]);
         assert_eq!(batch.observation_rows(), 18);
 
-        let next = batch.next_values(&batch.observations.clone());
+        let next = batch.next_values(&observations);
         assert_eq!(
             next,
             [
                 2.0, 51.0, 12.0, 13.0, 4.0, 5.0, 14.0, 15.0, 6.0, 7.0, 16.0, 65.0
             ]
         );
+    }
+
+    #[test]
+    fn memory_starts_afresh_after_each_end_and_void_rows_teach_nothing() {
+        use StepOutcome::{Continued as C, LifeLost as L, Terminated as E, Void as V};
+        let unroll = unroll(0.0, [E, L, V, C, C, C]);
+        let mut batch = Batch::default();
+        let lag = PolicyVersion(0).lag_behind(PolicyVersion(0)).unwrap();
+        let actor = ActorId::random();
+        let unroll = &unroll;
+        batch.assemble(&[Member { unroll, lag, actor }], SHAPE);
+        let kept = [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0];
+        assert_eq!(batch.keep_memory(), kept);
+        assert_eq!(batch.learnable(0), [true, true, false, true, true, true]);
+        assert_eq!(batch.learnable(1), [false, false, false, true, true, true]);
     }
 }

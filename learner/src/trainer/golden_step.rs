@@ -3,7 +3,8 @@
 use serde_json::Value;
 use springbok_common::{
     config::{AdvantageNormalisation, RecomputeTargets},
-    spec::{Activation, NetworkSpec},
+    arrays::{Actions, Elements},
+    spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec},
     step::StepOutcome,
 };
 
@@ -70,7 +71,10 @@ fn settings(config: &Value) -> UpdateConfig {
             Some("epoch") => RecomputeTargets::Epoch,
             _ => RecomputeTargets::Once,
         },
+        reward_clip: None,
         reward_scale: 1.0,
+        normalise_rewards: false,
+        burn_in: 0,
     }
 }
 
@@ -96,27 +100,30 @@ fn batch(case: &Value) -> Batch {
     Batch {
         t: golden::integer(&case["T"]),
         columns,
-        observations,
-        actions: golden::integers(&input["action"])
-            .into_iter()
-            .map(|action| action as i32)
-            .collect(),
+        observations: Elements::F32(observations),
+        actions: Actions::Indices(
+            golden::integers(&input["action"])
+                .into_iter()
+                .map(|action| action as u32)
+                .collect(),
+        ),
         rewards: golden::numbers_f32(&input["reward"]),
         behaviour_log_probs: golden::numbers_f32(&input["log_mu"]),
         outcomes,
         final_rows,
         lags: vec![0; columns],
+        ..Batch::default()
     }
 }
 
 fn updater(case: &Value) -> Updater {
-    let network = NetworkSpec {
-        observation_len: golden::integer(&case["D"]),
-        logits: golden::integer(&case["A"]),
-        hidden_sizes: vec![golden::integer(&case["H"])],
-        activation: Activation::Tanh,
-        shared_torso: true,
-    };
+    let environment = EnvironmentSpec::new(
+        "Golden",
+        ObservationSpec::floats([golden::integer(&case["D"])], [-1e6, 1e6]),
+        ActionSpec::Discrete(golden::integer(&case["A"]) as u32),
+    );
+    let hidden_sizes = vec![golden::integer(&case["H"])];
+    let network = NetworkSpec::mlp(&environment, hidden_sizes, Activation::Tanh, true);
     let mut updater =
         Updater::with_settings(settings(&case["config"]), &network, 0, Device::flex());
     let flat: Vec<u8> = flat_parameters(&case["input"]["params"])
@@ -150,12 +157,21 @@ fn plan(case: &Value) -> Plan {
         .collect()
 }
 
+fn material(batch: &Batch) -> Material<'_> {
+    Material {
+        rewards: batch.rewards.clone(),
+        learnable: batch.learnable(0),
+        batch,
+    }
+}
+
 fn check_arrival(name: &str, case: &Value) {
     let batch = batch(case);
     let mut updater = updater(case);
     updater.config.advantage_normalisation = AdvantageNormalisation::None;
     let arrival = updater.evaluate(&batch);
-    let targets = updater.targets(&batch, &arrival);
+    let material = material(&batch);
+    let targets = updater.targets(&material, &arrival);
     let expected = &case["expected"]["at_arrival"];
     let got = [
         ("value", &arrival.values[..batch.steps()]),
@@ -174,17 +190,18 @@ fn check_steps(name: &str, case: &Value, plan: &Plan) {
     let batch = batch(case);
     let mut updater = updater(case);
     let arrival = updater.evaluate(&batch);
-    let targets = updater.targets(&batch, &arrival);
+    let material = material(&batch);
+    let targets = updater.targets(&material, &arrival);
     let rates = Rates {
         policy: updater.config.policy_learning_rate.at(1.0),
         value: updater.config.value_learning_rate.at(1.0),
         entropy: updater.config.entropy_coefficient.at(1.0),
     };
-    let trace = updater.optimise(&batch, &arrival, &targets, plan, rates);
+    let trace = updater.optimise(&material, &arrival, &targets, plan, rates);
     let expected = case["expected"]["steps"].as_array().unwrap();
     let steps = trace.losses.len();
     for (index, (losses, expected)) in trace.losses.into_iter().zip(expected).enumerate() {
-        let [policy, value, entropy, norm] = read(losses).try_into().unwrap();
+        let [policy, value, entropy, norm] = forward::read(losses).try_into().unwrap();
         let (policy, value, entropy) = (f64::from(policy), f64::from(value), f64::from(entropy));
         let policy = policy - rates.entropy * entropy;
         let fields = [

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use springbok_common::{
     config::Config,
+    ids::ActorId,
     spec::RolloutShape,
     unroll::Unroll,
     version::{PolicyLag, PolicyVersion},
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PolicyUpdater,
-    batch::Batch,
+    batch::{Batch, Member},
     tally::Tally,
     update::{UpdateFault, UpdateMetrics},
 };
@@ -93,6 +94,7 @@ impl Settings {
 
 struct Taken {
     unroll: Unroll,
+    actor: ActorId,
     lag: PolicyLag,
     moments: Moments,
 }
@@ -212,7 +214,11 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     fn accept(&mut self, arrived: Arrived) {
         let taken = Instant::now();
-        let Arrived { unroll, arrival } = arrived;
+        let Arrived {
+            unroll,
+            actor,
+            arrival,
+        } = arrived;
         let parts = unroll.parts();
         self.tally.unroll(&parts.episodes, &parts.timing);
         let moments = Moments::new(&parts.timing, arrival, taken);
@@ -222,6 +228,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         match lag.filter(|lag| !books.fence().is_too_stale(*lag)) {
             Some(lag) => self.collected.push(Taken {
                 unroll,
+                actor,
                 lag,
                 moments,
             }),
@@ -246,7 +253,11 @@ impl<U: PolicyUpdater> Trainer<U> {
         let taken = mem::take(&mut self.collected);
         let unrolls: Vec<_> = taken
             .iter()
-            .map(|taken| (&taken.unroll, taken.lag))
+            .map(|taken| Member {
+                unroll: &taken.unroll,
+                lag: taken.lag,
+                actor: taken.actor,
+            })
             .collect();
         self.batch.assemble(&unrolls, self.settings.rollout);
         let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;

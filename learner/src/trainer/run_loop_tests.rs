@@ -100,6 +100,7 @@ async fn train(config: Config, fails_at: Vec<u32>, unrolls: u64) -> Outcome {
         let settled = books.lock().settle(actor, UnrollSequence(sequence), Ok(()));
         settled.unwrap();
         let arrived = Arrived {
+            actor: ActorId::random(),
             unroll: testing::unroll(&agreement, sequence),
             arrival: Instant::now(),
         };

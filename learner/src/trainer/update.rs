@@ -1,14 +1,17 @@
 //! One update: a batch of experience in, one policy version out.
 
+mod forward;
+mod minibatch;
 mod outcome;
 mod settings;
+mod statistics;
 
 use std::borrow::Cow;
 
 use burn::{
-    module::{Module, ParamId},
-    optim::{AdamConfig, GradientsParams, ModuleOptimizer},
-    tensor::{Device, Int, Tensor, TensorData},
+    module::ParamId,
+    optim::{AdamConfig, ModuleOptimizer},
+    tensor::{Device, Tensor},
 };
 use bytes::Bytes;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -16,23 +19,21 @@ use rand_pcg::Pcg64;
 use springbok_common::{
     config::{AdvantageNormalisation, Config, RecomputeTargets},
     policy::{
-        ActorCritic, ParametersError, categorical, export_flat, import_flat, write_safetensors,
+        ActorCritic, DistributionKind, ParametersError, export_flat, import_flat, write_safetensors,
     },
-    spec::NetworkSpec,
+    spec::{CoreSpec, NetworkSpec},
     unroll::Agreement,
 };
 
 pub use outcome::{UpdateFault, UpdateMetrics};
 pub use settings::UpdateConfig;
 
+use self::{forward::Evaluation, statistics::Statistics};
 use super::batch::Batch;
 use crate::algorithm::{
-    gradient::{clip_global_norm, split_off},
     health::{Samples, health},
     normalise::{Moments, moments, normalise},
     returns::Transitions,
-    surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, policy_loss},
-    value_loss::value_loss,
     vtrace::vtrace,
 };
 
@@ -43,6 +44,7 @@ const SHUFFLE_SEED: u64 = 0x5348_5546_464c_4521;
 pub struct Updater {
     config: UpdateConfig,
     network: NetworkSpec,
+    actions: DistributionKind,
     device: Device,
     learnt: Learnt,
     value_parameters: Vec<ParamId>,
@@ -50,21 +52,25 @@ pub struct Updater {
     parameters: Bytes,
 }
 
-/// All that an update changes; a clone shares the tensors, so that keeping one costs nothing.
+/// All that an update changes; a clone shares the tensors, so that keeping one costs little.
 #[derive(Clone)]
 struct Learnt {
     model: ActorCritic,
     policy_optimiser: ModuleOptimizer,
     value_optimiser: ModuleOptimizer,
+    statistics: Statistics,
 }
 
-/// Epochs of minibatches of flat step indices t * B + b, in the order of use.
+/// Epochs of minibatches in the order of use: of rows t * B + b, or of columns b if the network has a memory.
 type Plan = Vec<Vec<Vec<usize>>>;
 
-/// The learner's opinion of a batch: log pi of the taken actions [T, B] and V of all observation rows.
-struct Evaluation {
-    log_probs: Vec<f32>,
-    values: Vec<f32>,
+/// What an update works on besides the model.
+struct Material<'a> {
+    batch: &'a Batch,
+    /// [T, B]: as they are learnt from.
+    rewards: Vec<f32>,
+    /// [T, B]: which rows there is something to learn from.
+    learnable: Vec<bool>,
 }
 
 /// What the losses aim at; all [T, B].
@@ -85,11 +91,14 @@ struct Rates {
 }
 
 /// What the optimiser steps left on the device.
+#[derive(Default)]
 struct Trace {
     /// Policy loss, value loss, entropy and gradient norm of each step, `[4]` each.
     losses: Vec<Tensor<1>>,
     /// log pi of the minibatches of the last epoch.
     log_probs: Vec<Tensor<1>>,
+    /// The rows t * B + b that these belong to.
+    rows: Vec<usize>,
 }
 
 impl Updater {
@@ -117,8 +126,10 @@ impl Updater {
                 model,
                 policy_optimiser: adam.init(),
                 value_optimiser: adam.init(),
+                statistics: Statistics::new(&config, network),
             },
             rng: Pcg64::seed_from_u64(seed ^ SHUFFLE_SEED),
+            actions: DistributionKind::of(network),
             network: network.clone(),
             device,
             config,
@@ -159,51 +170,48 @@ impl Updater {
         batch: &Batch,
         progress_remaining: f64,
     ) -> Result<UpdateMetrics, UpdateFault> {
-        if batch.steps() == 0 {
+        let learnable = batch.learnable(self.config.burn_in);
+        if !learnable.contains(&true) {
             return Err(UpdateFault::EmptyBatch);
         }
-        let plan = self.plan(batch.steps());
+        let before = self.learnt.clone();
+        let material = Material {
+            rewards: self.learnt.statistics.rewards(&self.config, batch),
+            learnable,
+            batch,
+        };
+        let plan = self.plan(&material);
         let arrival = self.evaluate(batch);
-        let targets = self.targets(batch, &arrival);
-        self.train(batch, &arrival, &targets, &plan, progress_remaining)
+        let targets = self.targets(&material, &arrival);
+        self.follow_values(&material, &targets);
+        let result = self.train(&material, &arrival, &targets, &plan, progress_remaining);
+        if result.is_err() {
+            self.learnt = before;
+        }
+        result
     }
 
-    /// Shuffles the steps anew for each epoch and cuts them into minibatches of nearly equal size.
-    fn plan(&mut self, steps: usize) -> Plan {
-        let mut indices: Vec<usize> = (0..steps).collect();
-        let size = steps.div_ceil(self.config.minibatches.max(1)).max(1);
+    /// Shuffles the steps (with a memory: the columns) anew for each epoch and cuts them into minibatches of nearly
+    /// equal size.
+    fn plan(&mut self, material: &Material<'_>) -> Plan {
+        let mut units: Vec<usize> = if self.network.core == CoreSpec::None {
+            let rows = 0..material.learnable.len();
+            rows.filter(|&row| material.learnable[row]).collect()
+        } else {
+            (0..material.batch.columns).collect()
+        };
+        let size = units.len().div_ceil(self.config.minibatches.max(1)).max(1);
         (0..self.config.epochs.max(1))
             .map(|_| {
-                indices.shuffle(&mut self.rng);
-                indices.chunks(size).map(<[usize]>::to_vec).collect()
+                units.shuffle(&mut self.rng);
+                units.chunks(size).map(<[usize]>::to_vec).collect()
             })
             .collect()
     }
 
-    /// One forward pass without gradients over all observation rows, and one read-back.
-    fn evaluate(&self, batch: &Batch) -> Evaluation {
-        let (steps, rows) = (batch.steps(), batch.observation_rows());
-        let shape = [rows, self.network.observation_len];
-        let observations = Tensor::<2>::from_data(
-            TensorData::new(batch.observations.clone(), shape),
-            &self.device,
-        );
-        let actions = Tensor::<1, Int>::from_data(
-            TensorData::new(batch.actions.clone(), [steps]),
-            &self.device,
-        );
-        let (logits, values) = self.learnt.model.valid().forward(observations);
-        let all = categorical::log_probs(logits.narrow(0, 0, steps), None);
-        let taken = categorical::of_actions(all, actions);
-        let mut log_probs = read(Tensor::cat(vec![taken, values], 0));
-        let values = log_probs.split_off(steps.min(log_probs.len()));
-        Evaluation { log_probs, values }
-    }
-
     /// V-trace (Espeholt et al. 2018, eq. 1) on the host, with pi the policy that made `evaluation`.
-    fn targets(&self, batch: &Batch, evaluation: &Evaluation) -> Targets {
-        let scale = self.config.reward_scale as f32;
-        let rewards: Vec<f32> = batch.rewards.iter().map(|reward| reward * scale).collect();
+    fn targets(&self, material: &Material<'_>, evaluation: &Evaluation) -> Targets {
+        let batch = material.batch;
         let log_rhos: Vec<f32> = evaluation
             .log_probs
             .iter()
@@ -211,22 +219,23 @@ impl Updater {
             .map(|(learner, behaviour)| learner - behaviour)
             .collect();
         let transitions = Transitions {
-            rewards: &rewards,
+            rewards: &material.rewards,
             values: &evaluation.values[..batch.steps()],
             next_values: &batch.next_values(&evaluation.values),
             outcomes: &batch.outcomes,
             columns: batch.columns,
         };
         let result = vtrace(&transitions, &log_rhos, &self.config.vtrace);
-        self.aim(result.targets, result.advantages)
+        self.aim(material, result.targets, result.advantages)
     }
 
     /// Targets and raw advantages, normalised where that is done over the whole batch.
-    fn aim(&self, values: Vec<f32>, mut advantages: Vec<f32>) -> Targets {
+    fn aim(&self, material: &Material<'_>, values: Vec<f32>, mut advantages: Vec<f32>) -> Targets {
+        let learnable = Some(material.learnable.as_slice());
         let raw = match self.config.advantage_normalisation {
-            AdvantageNormalisation::Batch => normalise(&mut advantages, None),
+            AdvantageNormalisation::Batch => normalise(&mut advantages, learnable),
             AdvantageNormalisation::Minibatch | AdvantageNormalisation::None => {
-                moments(&advantages, None)
+                moments(&advantages, learnable)
             }
         };
         Targets {
@@ -236,10 +245,10 @@ impl Updater {
         }
     }
 
-    /// Runs the plan and keeps its result only if all numbers are finite.
+    /// Runs the plan; its result counts only if all numbers are finite.
     fn train(
         &mut self,
-        batch: &Batch,
+        material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
@@ -250,47 +259,46 @@ impl Updater {
             value: self.config.value_learning_rate.at(progress_remaining),
             entropy: self.config.entropy_coefficient.at(progress_remaining),
         };
-        let before = self.learnt.clone();
-        let trace = self.optimise(batch, arrival, targets, plan, rates);
+        let trace = self.optimise(material, arrival, targets, plan, rates);
+        // Only now, so that the whole batch was seen as the actors with this version saw it.
+        self.follow_observations(material);
         let parameters = export_flat(&self.learnt.model);
-        let metrics = self.metrics(batch, arrival, targets, plan, trace, rates);
-        let result = metrics.and_then(|metrics| {
-            let (words, _) = parameters.as_chunks::<4>();
-            let finite = words
-                .iter()
-                .all(|word| f32::from_le_bytes(*word).is_finite());
-            finite.then_some(metrics).ok_or(UpdateFault::NonFinite {
+        let metrics = self.metrics(material, arrival, targets, trace, rates)?;
+        let (words, _) = parameters.as_chunks::<4>();
+        let finite = words
+            .iter()
+            .all(|word| f32::from_le_bytes(*word).is_finite());
+        if !finite {
+            return Err(UpdateFault::NonFinite {
                 what: "a parameter",
-            })
-        });
-        match result {
-            Ok(_) => self.parameters = parameters,
-            Err(_) => self.learnt = before,
+            });
         }
-        result
+        self.parameters = parameters;
+        Ok(metrics)
     }
 
     /// The optimiser steps. Nothing is read back from the device unless targets are recomputed.
     fn optimise(
         &mut self,
-        batch: &Batch,
+        material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
         rates: Rates,
     ) -> Trace {
-        let mut trace = Trace {
-            losses: Vec::new(),
-            log_probs: Vec::new(),
-        };
+        let mut trace = Trace::default();
         let mut targets = Cow::Borrowed(targets);
         for (epoch, minibatches) in plan.iter().enumerate() {
             if epoch > 0 && self.config.recompute_targets == RecomputeTargets::Epoch {
-                targets = Cow::Owned(self.targets(batch, &self.evaluate(batch)));
+                targets = Cow::Owned(self.targets(material, &self.evaluate(material.batch)));
             }
             trace.log_probs.clear();
-            for indices in minibatches {
-                let minibatch = self.gather(batch, arrival, &targets, indices);
+            trace.rows.clear();
+            for units in minibatches {
+                let Some(minibatch) = self.gather(material, arrival, &targets, units) else {
+                    continue;
+                };
+                trace.rows.extend_from_slice(&minibatch.rows);
                 let (losses, log_probs) = self.step(minibatch, rates);
                 trace.losses.push(losses);
                 trace.log_probs.push(log_probs);
@@ -299,113 +307,26 @@ impl Updater {
         trace
     }
 
-    /// Copies the steps `indices` to the device.
-    fn gather(
-        &self,
-        batch: &Batch,
-        arrival: &Evaluation,
-        targets: &Targets,
-        indices: &[usize],
-    ) -> Minibatch {
-        let width = self.network.observation_len;
-        let mut observations = Vec::with_capacity(indices.len() * width);
-        for &step in indices {
-            observations.extend_from_slice(&batch.observations[step * width..(step + 1) * width]);
-        }
-        let pick = |source: &[f32]| indices.iter().map(|&step| source[step]).collect::<Vec<_>>();
-        let mut advantages = pick(&targets.advantages);
-        if self.config.advantage_normalisation == AdvantageNormalisation::Minibatch {
-            normalise(&mut advantages, None);
-        }
-        let device = self.device.clone().autodiff();
-        // One upload for all that is one number per step.
-        let columns = [
-            pick(&batch.behaviour_log_probs),
-            pick(&arrival.log_probs),
-            advantages,
-            pick(&arrival.values),
-            pick(&targets.values),
-        ];
-        let shape = [columns.len(), indices.len()];
-        let packed = Tensor::<2>::from_data(TensorData::new(columns.concat(), shape), &device);
-        let column = |row: usize| packed.clone().narrow(0, row, 1).reshape([indices.len()]);
-        let actions: Vec<i32> = indices.iter().map(|&step| batch.actions[step]).collect();
-        Minibatch {
-            observations: Tensor::from_data(
-                TensorData::new(observations, [indices.len(), width]),
-                &device,
-            ),
-            actions: Tensor::from_data(TensorData::new(actions, [indices.len()]), &device),
-            behaviour: BehaviourLogProb(column(0)),
-            proximal: ProximalLogProb(column(1)),
-            advantages: column(2),
-            arrival_values: column(3),
-            targets: column(4),
-        }
-    }
-
-    /// One optimiser step: policy loss + value coefficient * value loss - entropy coefficient * entropy.
-    ///
-    /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
-    fn step(&mut self, minibatch: Minibatch, rates: Rates) -> (Tensor<1>, Tensor<1>) {
-        let learnt = &mut self.learnt;
-        let (logits, values) = learnt.model.forward(minibatch.observations);
-        let all = categorical::log_probs(logits, None);
-        let current = categorical::of_actions(all.clone(), minibatch.actions);
-        let entropy = categorical::entropy(all).mean();
-        let policy = policy_loss(
-            &self.config.surrogate,
-            CurrentLogProb(current.clone()),
-            minibatch.proximal,
-            minibatch.behaviour,
-            minibatch.advantages,
-            None,
-        );
-        let value = value_loss(
-            self.config.value_loss,
-            values,
-            minibatch.arrival_values,
-            minibatch.targets,
-            None,
-        );
-        let loss = policy.clone() + value.clone().mul_scalar(self.config.value_coefficient)
-            - entropy.clone().mul_scalar(rates.entropy);
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &learnt.model);
-        let norm = clip_global_norm(&learnt.model, &mut gradients, self.config.gradient_norm_max)
-            .unwrap_or_else(|| Tensor::zeros([1], &self.device));
-        let of_value = split_off(&learnt.model, &mut gradients, &self.value_parameters);
-        let model = learnt
-            .policy_optimiser
-            .step(rates.policy, learnt.model.clone(), gradients);
-        learnt.model = learnt.value_optimiser.step(rates.value, model, of_value);
-        let losses = [policy, value, entropy].map(Tensor::without_autodiff);
-        (
-            Tensor::cat(losses.into_iter().chain([norm]).collect(), 0),
-            current.without_autodiff(),
-        )
-    }
-
     /// Reads the trace back, once, and says what the update did.
     fn metrics(
         &self,
-        batch: &Batch,
+        material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
-        plan: &Plan,
         trace: Trace,
         rates: Rates,
     ) -> Result<UpdateMetrics, UpdateFault> {
+        let batch = material.batch;
         let count = trace.losses.len();
-        let mut losses = read(Tensor::cat(
+        let mut losses = forward::read(Tensor::cat(
             trace.losses.into_iter().chain(trace.log_probs).collect(),
             0,
         ));
         let log_probs = losses.split_off(4 * count);
         let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(&losses)?;
         let mut current = arrival.log_probs.clone();
-        let last_epoch = plan.last().into_iter().flatten().flatten();
-        for (&step, log_prob) in last_epoch.zip(log_probs) {
-            current[step] = log_prob;
+        for (&row, log_prob) in trace.rows.iter().zip(log_probs) {
+            current[row] = log_prob;
         }
         let samples = Samples {
             behaviour: &batch.behaviour_log_probs,
@@ -415,7 +336,7 @@ impl Updater {
             values: &arrival.values[..batch.steps()],
             targets: &targets.values,
             lags: &batch.lags,
-            mask: None,
+            mask: Some(&material.learnable),
         };
         let surrogate = self.config.surrogate;
         let health = health(&samples, surrogate.clip_epsilon, self.config.vtrace.rho_bar)
@@ -438,26 +359,6 @@ impl Updater {
             per_lag: health.per_lag,
         })
     }
-}
-
-/// The steps of one optimiser step on the device; all but the observations are constants `[N]`.
-struct Minibatch {
-    observations: Tensor<2>,
-    actions: Tensor<1, Int>,
-    behaviour: BehaviourLogProb,
-    proximal: ProximalLogProb,
-    advantages: Tensor<1>,
-    arrival_values: Tensor<1>,
-    targets: Tensor<1>,
-}
-
-/// The values of a tensor on the host; NaN where they cannot be had, so that the update is undone.
-fn read(tensor: Tensor<1>) -> Vec<f32> {
-    let length = tensor.shape().num_elements();
-    tensor
-        .into_data()
-        .try_into_vec()
-        .unwrap_or_else(|_| vec![f32::NAN; length])
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! Exact identities that the whole update must satisfy, and what it does when numbers fail.
 
 use rand::RngExt;
-use springbok_common::{config::AlgorithmConfig, spec::Activation, step::StepOutcome};
+use springbok_common::{
+    arrays::{Actions, Elements},
+    config::AlgorithmConfig,
+    spec::{ActionSpec, Activation, EnvironmentSpec, ObservationSpec},
+    step::StepOutcome,
+};
 
 use super::*;
 use crate::algorithm::{
@@ -14,13 +19,12 @@ const T: usize = 8;
 const COLUMNS: usize = 6;
 
 fn network(shared_torso: bool) -> NetworkSpec {
-    NetworkSpec {
-        observation_len: 3,
-        logits: 4,
-        hidden_sizes: vec![16],
-        activation: Activation::Tanh,
-        shared_torso,
-    }
+    let environment = EnvironmentSpec::new(
+        "E",
+        ObservationSpec::floats([3], [-1.0, 1.0]),
+        ActionSpec::Discrete(4),
+    );
+    NetworkSpec::mlp(&environment, vec![16], Activation::Tanh, shared_torso)
 }
 
 fn settings(kind: SurrogateKind) -> UpdateConfig {
@@ -54,13 +58,14 @@ fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
     let mut batch = Batch {
         t: T,
         columns: COLUMNS,
-        observations: (0..rows * 3).map(|_| rng.random_range(-1.0..1.0)).collect(),
-        actions: (0..steps).map(|_| rng.random_range(0..4)).collect(),
+        observations: Elements::F32((0..rows * 3).map(|_| rng.random_range(-1.0..1.0)).collect()),
+        actions: Actions::Indices((0..steps).map(|_| rng.random_range(0..4)).collect()),
         rewards: (0..steps).map(|_| rng.random_range(-1.0..1.0)).collect(),
         behaviour_log_probs: vec![0.0; steps],
         outcomes,
         final_rows,
         lags: vec![u64::from(drift > 0.0); COLUMNS],
+        ..Batch::default()
     };
     batch.behaviour_log_probs = updater.evaluate(&batch).log_probs;
     for log_prob in &mut batch.behaviour_log_probs {
@@ -82,9 +87,18 @@ fn largest_difference(left: &Updater, right: &Updater) -> f32 {
         .fold(0.0, f32::max)
 }
 
+fn material(batch: &Batch) -> Material<'_> {
+    Material {
+        rewards: batch.rewards.clone(),
+        learnable: batch.learnable(0),
+        batch,
+    }
+}
+
 /// The same update with GAE in place of V-trace.
 fn update_with_gae(updater: &mut Updater, batch: &Batch) {
-    let plan = updater.plan(batch.steps());
+    let material = material(batch);
+    let plan = updater.plan(&material);
     let arrival = updater.evaluate(batch);
     let transitions = Transitions {
         rewards: &batch.rewards,
@@ -95,9 +109,9 @@ fn update_with_gae(updater: &mut Updater, batch: &Batch) {
     };
     let constants = updater.config.vtrace;
     let result = gae(&transitions, constants.gamma, constants.lambda);
-    let targets = updater.aim(result.returns, result.advantages);
+    let targets = updater.aim(&material, result.returns, result.advantages);
     updater
-        .train(batch, &arrival, &targets, &plan, 1.0)
+        .train(&material, &arrival, &targets, &plan, 1.0)
         .unwrap();
 }
 
@@ -153,9 +167,10 @@ fn the_first_minibatch_sees_the_policy_of_arrival() {
         let batch = batch(&updater, 1, 0.8);
         let plan = vec![vec![(0..batch.steps()).collect()]];
         let arrival = updater.evaluate(&batch);
-        let targets = updater.targets(&batch, &arrival);
+        let material = material(&batch);
+        let targets = updater.targets(&material, &arrival);
         let metrics = updater
-            .train(&batch, &arrival, &targets, &plan, 1.0)
+            .train(&material, &arrival, &targets, &plan, 1.0)
             .unwrap();
         assert_eq!(metrics.clip_fraction, 0.0);
         assert!(metrics.approx_kl.abs() < 1e-12, "{}", metrics.approx_kl);
@@ -206,7 +221,7 @@ fn a_failed_update_leaves_no_trace() {
     assert_eq!(tried.parameters(), untouched.parameters());
 
     // The optimisers are as before too; only the shuffling has moved on.
-    untouched.plan(bad.steps());
+    untouched.plan(&material(&bad));
     tried.update(&good, 1.0).unwrap();
     untouched.update(&good, 1.0).unwrap();
     assert_eq!(tried.parameters(), untouched.parameters());

@@ -40,8 +40,14 @@ pub struct UpdateConfig {
     pub advantage_normalisation: AdvantageNormalisation,
     /// How often targets and advantages are computed.
     pub recompute_targets: RecomputeTargets,
-    /// Factor on rewards.
+    /// Largest absolute reward; larger ones are cut.
+    pub reward_clip: Option<f64>,
+    /// Factor on rewards, after they were cut.
     pub reward_scale: f64,
+    /// Whether rewards are divided by the running deviation of the discounted return.
+    pub normalise_rewards: bool,
+    /// Rows at the start of each unroll that only warm up the memory.
+    pub burn_in: usize,
 }
 
 impl From<&AlgorithmConfig> for UpdateConfig {
@@ -95,7 +101,10 @@ impl From<&AlgorithmConfig> for UpdateConfig {
             minibatches: algorithm.minibatches,
             advantage_normalisation: algorithm.advantage_normalisation,
             recompute_targets: algorithm.recompute_targets,
+            reward_clip: algorithm.reward_clip,
             reward_scale: algorithm.reward_scale,
+            normalise_rewards: algorithm.normalise_rewards,
+            burn_in: algorithm.burn_in,
         }
     }
 }
