@@ -1,11 +1,13 @@
 //! `Catch`: the smallest environment that takes sight and planning, as in bsuite.
 
 use springbok_common::{
+    arrays::{ActionsRef, ElementsMut},
     spec::{ActionSpec, EnvironmentSpec, ObservationSpec},
-    step::StepOutcome,
 };
 
-use super::{Environment, EnvironmentError, Step, numpy_rng::NumpyRng, options::Options};
+use super::{
+    Environment, EnvironmentError, Frame, Step, draw_board, numpy_rng::NumpyRng, options::Options,
+};
 
 const ROWS: usize = 10;
 const COLUMNS: usize = 5;
@@ -34,16 +36,9 @@ impl Catch {
     }
 
     fn new() -> Self {
+        let observation = ObservationSpec::floats([ROWS, COLUMNS], [0.0, 1.0]);
         Self {
-            spec: EnvironmentSpec {
-                id: "Catch".into(),
-                observation: ObservationSpec {
-                    shape: vec![ROWS, COLUMNS],
-                    bounds: [0.0, 1.0],
-                },
-                action: ActionSpec::Discrete(3),
-                episode_steps_max: None,
-            },
+            spec: EnvironmentSpec::new("Catch", observation, ActionSpec::Discrete(3)),
             rng: NumpyRng::from_seed(0),
             ball_row: 0,
             ball_column: 0,
@@ -63,50 +58,65 @@ impl Environment for Catch {
         &self.spec
     }
 
-    fn reset(&mut self, seed: Option<u64>, observation: &mut [f32]) {
+    fn reset(&mut self, seed: Option<u64>, mut observation: ElementsMut<'_>) {
         if let Some(seed) = seed {
             self.rng = NumpyRng::from_seed(seed);
         }
         self.ball_row = 0;
         self.ball_column = self.rng.below(COLUMNS as u32) as usize;
         self.paddle_column = COLUMNS / 2;
-        self.observe(observation);
+        self.observe(observation.f32());
     }
 
-    fn step(&mut self, action: u32, observation: &mut [f32]) -> Step {
-        self.paddle_column = match action {
+    fn step(&mut self, action: ActionsRef<'_>, mut observation: ElementsMut<'_>) -> Step {
+        self.paddle_column = match action.index() {
             0 => self.paddle_column.saturating_sub(1),
             2 => (self.paddle_column + 1).min(COLUMNS - 1),
             _ => self.paddle_column,
         };
         // The bound holds the ball on the board even if a caller steps past the end.
         self.ball_row = (self.ball_row + 1).min(ROWS - 1);
-        self.observe(observation);
-        if self.ball_row < ROWS - 1 {
-            return Step {
-                reward: 0.0,
-                outcome: StepOutcome::Continued,
-            };
-        }
-        let caught = self.paddle_column == self.ball_column;
-        Step {
-            reward: if caught { 1.0 } else { -1.0 },
-            outcome: StepOutcome::Terminated,
-        }
+        self.observe(observation.f32());
+        let arrived = self.ball_row == ROWS - 1;
+        let reward = match (arrived, self.paddle_column == self.ball_column) {
+            (false, _) => 0.0,
+            (true, true) => 1.0,
+            (true, false) => -1.0,
+        };
+        Step::new(reward, arrived)
+    }
+
+    fn render(&self, frame: &mut Frame) -> bool {
+        draw_board(frame, [COLUMNS, ROWS], 10, |column, row| {
+            if [column, row] == [self.ball_column, self.ball_row] {
+                [200, 70, 60]
+            } else if [column, row] == [self.paddle_column, ROWS - 1] {
+                [30, 90, 160]
+            } else {
+                [255, 255, 255]
+            }
+        });
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use springbok_common::step::StepOutcome;
+
     use super::*;
 
     /// Plays an episode; returns its rewards.
     fn play(catch: &mut Catch, policy: impl Fn(&Catch) -> u32) -> Vec<f32> {
         let mut observation = [f32::NAN; ROWS * COLUMNS];
-        catch.reset(None, &mut observation);
+        catch.reset(None, ElementsMut::F32(&mut observation));
         let mut rewards = Vec::new();
         loop {
-            let step = catch.step(policy(catch), &mut observation);
+            let action = [policy(catch)];
+            let step = catch.step(
+                ActionsRef::Indices(&action),
+                ElementsMut::F32(&mut observation),
+            );
             rewards.push(step.reward);
             if step.outcome.is_end() {
                 assert_eq!(step.outcome, StepOutcome::Terminated);
@@ -140,7 +150,7 @@ mod tests {
     fn the_board_shows_ball_and_paddle() {
         let mut catch = Catch::new();
         let mut board = [f32::NAN; ROWS * COLUMNS];
-        catch.reset(Some(5), &mut board);
+        catch.reset(Some(5), ElementsMut::F32(&mut board));
         let column = catch.ball_column;
         let lit = |board: &[f32]| -> Vec<usize> {
             (0..board.len())
@@ -152,7 +162,7 @@ mod tests {
 
         // The paddle stops at the wall.
         for row in 1..=8 {
-            catch.step(0, &mut board);
+            catch.step(ActionsRef::Indices(&[0]), ElementsMut::F32(&mut board));
             let paddle = 2_usize.saturating_sub(row);
             assert_eq!(lit(&board), [row * COLUMNS + column, 9 * COLUMNS + paddle]);
         }

@@ -10,13 +10,16 @@ use springbok_common::{
     step::StepOutcome,
 };
 
-pub mod cartpole;
 pub mod catch;
+pub mod classic;
 pub mod conformance;
+pub mod grid_world;
 pub mod numpy_rng;
 pub mod options;
 pub mod registry;
+pub mod repeat_previous;
 pub mod synthetic;
+pub mod t_maze;
 
 pub use registry::Registry;
 
@@ -129,6 +132,23 @@ impl Frame {
                     self.set(x, y, colour);
                 }
             }
+        }
+    }
+}
+
+/// Draws a board of square cells, `side` pixels wide, each with a thin frame; `colour` is asked for [column, row].
+pub(crate) fn draw_board(
+    frame: &mut Frame,
+    [columns, rows]: [usize; 2],
+    side: usize,
+    colour: impl Fn(usize, usize) -> [u8; 3],
+) {
+    frame.fill(columns * side, rows * side, [225, 225, 225]);
+    for row in 0..rows {
+        for column in 0..columns {
+            let inner = side.saturating_sub(1).max(1);
+            let [x, y] = [column * side, row * side];
+            frame.rectangle(x, y, inner, inner, colour(column, row));
         }
     }
 }

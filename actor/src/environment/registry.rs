@@ -1,8 +1,15 @@
 //! The environments that can be asked for by name.
 
 use super::{
-    Environment, EnvironmentError, cartpole::CartPole, catch::Catch, listed, spec_fault,
+    Environment, EnvironmentError,
+    catch::Catch,
+    classic::{Acrobot, CartPole, MountainCar, Pendulum},
+    grid_world::GridWorld,
+    listed,
+    repeat_previous::RepeatPrevious,
+    spec_fault,
     synthetic::Synthetic,
+    t_maze::TMaze,
 };
 
 type Constructor =
@@ -37,13 +44,43 @@ impl Registry {
             CartPole::from_options,
         );
         registry.register(
+            "Acrobot-v1",
+            "swing a double pendulum above its pivot, as in Gymnasium; good at a return of -100",
+            Acrobot::from_options,
+        );
+        registry.register(
+            "MountainCar-v0",
+            "rock a weak car out of a valley, as in Gymnasium; solved at a return of -110",
+            MountainCar::from_options,
+        );
+        registry.register(
+            "Pendulum-v1",
+            "swing a pendulum up with a continuous torque, as in Gymnasium; good at a return of -200",
+            Pendulum::from_options,
+        );
+        registry.register(
             "Catch",
             "catch a falling ball with a paddle on a board of 10 x 5, as in bsuite; the best return is 1",
             Catch::from_options,
         );
         registry.register(
+            "RepeatPrevious",
+            "name the symbol shown k steps before, as in POPGym, which takes memory; the best return is 1",
+            RepeatPrevious::from_options,
+        );
+        registry.register(
+            "TMaze",
+            "remember a cue to the end of a corridor, which takes memory; the best return is 1",
+            TMaze::from_options,
+        );
+        registry.register(
+            "GridWorld",
+            "walk around walls, which are masked actions, to a goal; returns just below 1 are best",
+            GridWorld::from_options,
+        );
+        registry.register(
             "Synthetic",
-            "nothing to learn: observations of any length, steps of any duration, to measure throughput",
+            "nothing to learn: any spaces, size, slowness and faults, to measure and to test",
             Synthetic::from_options,
         );
         registry
@@ -112,7 +149,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::conformance;
+    use crate::{environment::conformance, vector::SyncVector};
 
     fn message(result: Result<Box<dyn Environment>, EnvironmentError>) -> String {
         result.err().unwrap().to_string()
@@ -124,7 +161,10 @@ mod tests {
         for (name, _) in registry.list() {
             let mut environment = registry.make(name, &toml::Table::new()).unwrap();
             assert_eq!(environment.spec().id, name);
-            conformance::check(environment.as_mut(), 0..10, 1000).unwrap();
+            let report = conformance::check(environment.as_mut(), 0..10, 1000).unwrap();
+            assert!(report.episodes >= 10 && report.frame.is_some(), "{report}");
+            let mut vector = SyncVector::new(&registry, name, &toml::Table::new(), 3, 1).unwrap();
+            conformance::check_vector(&mut vector, 1000).unwrap();
         }
     }
 
@@ -133,7 +173,8 @@ mod tests {
         let registry = Registry::built_in();
         assert_eq!(
             message(registry.make("CartPole", &toml::Table::new())),
-            "there is no environment `CartPole`; there is CartPole-v1, Catch and Synthetic"
+            "there is no environment `CartPole`; there is CartPole-v1, Acrobot-v1, MountainCar-v0, \
+             Pendulum-v1, Catch, RepeatPrevious, TMaze, GridWorld and Synthetic"
         );
         let options: toml::Table = "rows = 3".parse().unwrap();
         assert_eq!(
