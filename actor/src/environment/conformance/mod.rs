@@ -60,7 +60,7 @@ pub enum Breach {
     #[error("the specification changed")]
     SpecChanged,
     /// An array is not as long, or not of the type, that the specification says.
-    #[error("{array} is of {found}, but the specification says {expected}")]
+    #[error("there are {found} elements in {array}, but the specification says {expected}")]
     Layout {
         /// Which array.
         array: &'static str,

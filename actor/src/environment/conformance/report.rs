@@ -22,7 +22,7 @@ pub struct Report {
     pub lengths: Option<[u32; 2]>,
     /// Width and height of a picture; `None` if it cannot be watched.
     pub frame: Option<[usize; 2]>,
-    /// Steps per second of one processor, over all environments, with random actions.
+    /// Steps per second of wall time, over all environments, with random actions.
     pub steps_per_second: f64,
 }
 

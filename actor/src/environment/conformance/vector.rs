@@ -130,13 +130,13 @@ impl<'a> Check<'a> {
         }
         let observations = self.vector.observations();
         let masks = self.vector.action_masks();
-        self.layout("observations", observations)
+        self.layout("the observations", self.count, observations)
             .map_err(|breach| Fault(0, breach))?;
         if masks.len() != self.count * self.spec.mask_len() {
             return Err(Fault(
                 0,
                 Breach::Layout {
-                    array: "masks",
+                    array: "the masks",
                     found: format!("{} uint8", masks.len()),
                     expected: format!("{} uint8", self.count * self.spec.mask_len()),
                 },
@@ -152,15 +152,15 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn layout(&self, array: &'static str, found: ElementsRef<'_>) -> Result<(), Breach> {
+    fn layout(
+        &self,
+        array: &'static str,
+        rows: usize,
+        found: ElementsRef<'_>,
+    ) -> Result<(), Breach> {
         let element = match found {
             ElementsRef::F32(_) => "float32",
             ElementsRef::U8(_) => "uint8",
-        };
-        let rows = if array == "observations" {
-            self.count
-        } else {
-            1
         };
         let observation = &self.spec.observation;
         let found = format!("{} {element}", found.len());
@@ -224,7 +224,7 @@ impl<'a> Check<'a> {
         self.report.steps += self.count as u64;
         for (index, row) in seen {
             let checked = self
-                .layout("a final observation", row.as_ref())
+                .layout("a final observation", 1, row.as_ref())
                 .and_then(|()| check_observation(&self.spec, row.as_ref()));
             finals.push((index, checked));
         }

@@ -1,5 +1,7 @@
 //! Faults planted in environments and vectors that are otherwise right.
 
+mod vectors;
+
 use springbok_common::{
     arrays::{ActionsRef, ElementsMut},
     spec::{ActionSpec, EnvironmentSpec},
