@@ -278,14 +278,10 @@ impl<'a> Check<'a> {
         running.magnitude += f64::from(reward.abs());
         running.length += 1;
         running.just_ended = outcome.is_end();
+        let length = running.length;
         match self.spec.episode_steps_max {
-            Some(limit)
-                if running.length > limit || (running.length == limit && !outcome.is_end()) =>
-            {
-                Err(Breach::TimeLimit {
-                    length: running.length,
-                    limit,
-                })
+            Some(limit) if length >= limit && !outcome.is_end() => {
+                Err(Breach::TimeLimit { length, limit })
             }
             _ => Ok(()),
         }
