@@ -10,7 +10,7 @@ use springbok_common::{
     policy::{ActorCritic, export_flat, layout_fingerprint},
     reject::{RejectReason, Verdict},
     snapshot::ParameterSnapshot,
-    spec::{Activation, RolloutShape, SpecFingerprint},
+    spec::{Activation, NetworkSpec, RolloutShape, SpecFingerprint},
     unroll::Unroll,
     version::{LearnerEpoch, PolicyVersion},
     wire::{acknowledgement, decode_unroll, join_reply, snapshot_chunks},

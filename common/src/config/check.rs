@@ -68,6 +68,9 @@ impl Config {
                 environment.id, environment.action
             )
         });
+        if let Some(fault) = agreement.network.fault() {
+            faults.0.push(fault);
+        }
         faults.unless(
             !self.policy.squash || bounded(&environment.action),
             || {

@@ -13,7 +13,6 @@ struct Row {
     observation: String,
     observation_shape: Vec<usize>,
     action: String,
-    actions: usize,
     episode_steps_max: Option<u32>,
 }
 
@@ -31,7 +30,6 @@ pub(super) fn run(json: bool, registry: &Registry) -> Result<(), Failure> {
             observation: spec.observation.to_string(),
             observation_shape: spec.observation.shape.clone(),
             action: spec.action.to_string(),
-            actions: spec.action.logits(),
             episode_steps_max: spec.episode_steps_max,
         });
     }

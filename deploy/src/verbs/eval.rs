@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use springbok_actor::{
     environment::Registry,
     inference::{Inference, mix_seed},
-    vector::SyncVector,
+    vector::{StepSink, SyncVector, VectorEnvironment as _},
 };
 use springbok_common::{
+    arrays::Actions,
     policy::read_safetensors,
-    spec::{EnvironmentSpec, NetworkSpec},
+    spec::{ActionSpec, EnvironmentSpec, NetworkSpec},
     step::StepOutcome,
 };
 
@@ -167,26 +168,39 @@ impl<'a> Stage<'a> {
             .load(&self.parameters)
             .map_err(|error| Failure::files(format!("the policy cannot be loaded: {error}")))?;
 
-        let mut actions = vec![0; environments];
+        let numbers = environments * vector.spec().action.len();
+        let mut drawn = match vector.spec().action {
+            ActionSpec::Box { .. } => Actions::Values(vec![0.0; numbers]),
+            ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => {
+                Actions::Indices(vec![0; numbers])
+            }
+        };
+        let mut bounded = Actions::default();
         let mut log_probs = vec![0.0; environments];
         let mut rewards = vec![0.0; environments];
         let mut outcomes = vec![StepOutcome::Continued; environments];
         let mut returns: Vec<Option<f64>> = vec![None; environments];
         let mut ended = Vec::new();
         while returns.iter().any(Option::is_none) {
+            let (shown, masks) = (vector.observations(), vector.action_masks());
             let chosen = match way {
-                Play::Greedy => inference.act_greedily(vector.observations(), &mut actions),
-                Play::Sampled => inference.act(vector.observations(), &mut actions, &mut log_probs),
+                Play::Greedy => inference.act_greedily(shown, masks, drawn.as_mut()),
+                Play::Sampled => inference.act(shown, masks, drawn.as_mut(), &mut log_probs),
             };
             chosen.map_err(|error| Failure::files(format!("the policy is unusable: {error}")))?;
             ended.clear();
-            vector.step(
-                &actions,
-                &mut rewards,
-                &mut outcomes,
-                &mut |_, _| {},
-                &mut ended,
-            );
+            vector
+                .step(
+                    inference.bound(drawn.as_ref(), &mut bounded),
+                    &mut StepSink {
+                        rewards: &mut rewards,
+                        outcomes: &mut outcomes,
+                        on_truncated: &mut |_, _| {},
+                        episodes: &mut ended,
+                    },
+                )
+                .map_err(Failure::internal)?;
+            inference.forget_where(&outcomes);
             // Episodes come in the order of the environments that ended one.
             let ends = (0..environments).filter(|&k| outcomes[k].is_end());
             for (k, episode) in ends.zip(&ended) {
@@ -197,15 +211,15 @@ impl<'a> Stage<'a> {
     }
 
     fn check_fit(&self, environment: &EnvironmentSpec) -> Result<(), Failure> {
-        let fits = environment.observation.len() == self.network.observation_len
-            && environment.action.logits() == self.network.logits;
+        let fits = environment.observation == self.network.observation
+            && environment.action == self.network.action;
         if fits {
             Ok(())
         } else {
             Err(Failure::files(format!(
-                "the policy takes {} numbers and chooses among {} actions, but {} shows {} and has {}",
-                self.network.observation_len,
-                self.network.logits,
+                "the policy sees {} and chooses {}, but {} shows {} and has {}",
+                self.network.observation,
+                self.network.action,
                 environment.id,
                 environment.observation,
                 environment.action

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use springbok_common::{
-    config::{AdvantageNormalisation, RecomputeTargets},
     arrays::{Actions, Elements},
+    config::{AdvantageNormalisation, RecomputeTargets},
     spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec},
     step::StepOutcome,
 };
