@@ -68,9 +68,6 @@ impl Config {
                 environment.id, environment.action
             )
         });
-        if let Some(fault) = agreement.network.fault() {
-            faults.0.push(fault);
-        }
         faults.unless(
             !self.policy.squash || bounded(&environment.action),
             || {
@@ -81,6 +78,10 @@ impl Config {
                 )
             },
         );
+        // What was said above would only be said again in other words.
+        if let (true, Some(fault)) = (faults.0.is_empty(), agreement.network.fault()) {
+            faults.0.push(fault);
+        }
         ConfigError::list(faults.0)
     }
 
