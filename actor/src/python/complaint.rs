@@ -7,8 +7,12 @@ use serde::Deserialize;
 use crate::environment::{EnvironmentError, listed};
 
 /// What went wrong, as the server tells it, or as it looks from here.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Complaint(Box<Words>);
+
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Complaint {
+struct Words {
     /// `unknown_option`, `option`, `import`, `unsupported`, `construction` or `raised`.
     kind: String,
     message: String,
@@ -35,11 +39,11 @@ pub(super) struct Complaint {
 impl Complaint {
     /// One that this side makes.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Words {
             kind: "raised".into(),
             message: message.into(),
-            ..Self::default()
-        }
+            ..Words::default()
+        }))
     }
 
     /// The interpreter could not be started.
@@ -61,38 +65,39 @@ impl Complaint {
     /// The same, with what the process last wrote to its stderr.
     pub(super) fn with_last_words(mut self, words: &str) -> Self {
         let words = words.trim();
-        if self.traceback.is_none() && !words.is_empty() {
-            self.traceback = Some(format!("its last words were:\n{words}"));
+        if self.0.traceback.is_none() && !words.is_empty() {
+            self.0.traceback = Some(format!("its last words were:\n{words}"));
         }
         self
     }
 
     pub(super) fn in_interpreter(mut self, interpreter: &str) -> Self {
-        interpreter.clone_into(&mut self.interpreter);
+        interpreter.clone_into(&mut self.0.interpreter);
         self
     }
 
     /// The error if the environment `id` was being made.
     pub(super) fn of_construction(self, id: &str) -> EnvironmentError {
         let environment = id.to_owned();
-        match (self.kind.as_str(), &self.option) {
+        let words = *self.0;
+        match (words.kind.as_str(), &words.option) {
             ("unknown_option", Some(option)) => {
-                let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+                let known: Vec<&str> = words.known.iter().map(String::as_str).collect();
                 EnvironmentError::UnknownOption {
                     environment,
                     option: option.clone(),
                     known: listed(&known),
                 }
             }
-            ("option", Some(option)) if self.limit.is_some() => EnvironmentError::InvalidOption {
+            ("option", Some(option)) if words.limit.is_some() => EnvironmentError::InvalidOption {
                 environment,
                 option: option.clone(),
-                value: self.value.unwrap_or_default(),
-                limit: self.limit.unwrap_or_default(),
+                value: words.value.unwrap_or_default(),
+                limit: words.limit.unwrap_or_default(),
             },
             _ => EnvironmentError::Construction {
                 environment,
-                reason: self.sentence(),
+                reason: words.sentence(),
             },
         }
     }
@@ -101,10 +106,12 @@ impl Complaint {
     pub(super) fn of_play(self, id: &str) -> EnvironmentError {
         EnvironmentError::Failed {
             environment: id.to_owned(),
-            reason: self.sentence(),
+            reason: self.0.sentence(),
         }
     }
+}
 
+impl Words {
     fn sentence(&self) -> String {
         let mut text = self.message.clone();
         if let Some(package) = &self.package {

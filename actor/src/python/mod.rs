@@ -7,6 +7,7 @@
 //! Nothing is mapped here, so a server that misbehaves can spoil numbers, which are checked, and nothing else. An
 //! environment that raises, hangs or crashes takes its process along; [`PythonVector::restart`] starts another.
 
+mod check;
 mod complaint;
 mod server;
 mod shared;

@@ -13,6 +13,7 @@ use springbok_common::{
 
 use super::{
     PythonSettings,
+    check::{check_finite, check_masks, check_rewards},
     complaint::Complaint,
     server::{Answer, Request, Server},
     shared::Shared,
@@ -176,24 +177,11 @@ impl PythonVector {
         table: &[Actions],
         duration: Duration,
     ) -> Result<BareRate, EnvironmentError> {
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Rows<'a> {
-            Indices(Vec<&'a [u32]>),
-            Values(Vec<&'a [f32]>),
-        }
-        #[derive(Serialize)]
-        struct Order<'a> {
-            table: Vec<Rows<'a>>,
-            seconds: f64,
-        }
-        let row = self.spec.action.len();
-        let rows = |actions: &'_ Actions| match actions {
-            Actions::Indices(indices) => Rows::Indices(indices.chunks(row).collect()),
-            Actions::Values(values) => Rows::Values(values.chunks(row).collect()),
-        };
         let order = Order {
-            table: table.iter().map(rows).collect(),
+            table: table
+                .iter()
+                .map(|actions| rows(actions, self.spec.action.len()))
+                .collect(),
             seconds: duration.as_secs_f64(),
         };
         let counted = match &mut self.running {
@@ -229,14 +217,8 @@ impl PythonVector {
                 &mut self.masks,
             )
             .map_err(|error| unreadable(&error))?;
-        let row = self.spec.observation.len();
-        check_finite(self.observations.as_ref(), row)?;
-        if let Some(index) = rewards.iter().position(|reward| !reward.is_finite()) {
-            return Err(Complaint::new(format!(
-                "environment {index} gave the reward {}, but rewards must be finite numbers",
-                rewards[index]
-            )));
-        }
+        check_finite(self.observations.as_ref(), self.spec.observation.len())?;
+        check_rewards(rewards)?;
         check_masks(&self.masks, self.spec.action.heads(), self.spec.mask_len())
     }
 
@@ -444,42 +426,26 @@ fn draw(running: &mut Running, environment: usize, frame: &mut Frame) -> Result<
     Ok(true)
 }
 
-fn check_finite(observations: ElementsRef<'_>, row: usize) -> Result<(), Complaint> {
-    let Some(values) = observations.as_f32() else {
-        return Ok(());
-    };
-    // Products with 0 are 0 unless a number is infinite or none; the sum keeps what is not 0. No branch per element.
-    if values.iter().map(|value| value * 0.0).sum::<f32>() == 0.0 {
-        return Ok(());
-    }
-    let at = values.iter().position(|value| !value.is_finite());
-    let at = at.unwrap_or_default();
-    Err(Complaint::new(format!(
-        "environment {} showed {} as number {} of its observation, but observations must be finite",
-        at / row,
-        values[at],
-        at % row
-    )))
+/// The order of a bare loop.
+#[derive(Serialize)]
+struct Order<'a> {
+    table: Vec<Rows<'a>>,
+    seconds: f64,
 }
 
-/// Each mask allows at least one choice of each head and holds nothing but 0 and 1.
-fn check_masks(masks: &[u8], heads: &[u32], mask_len: usize) -> Result<(), Complaint> {
-    if mask_len == 0 {
-        return Ok(());
+/// One batch of actions, `[K, A]`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Rows<'a> {
+    Indices(Vec<&'a [u32]>),
+    Values(Vec<&'a [f32]>),
+}
+
+fn rows(actions: &Actions, len: usize) -> Rows<'_> {
+    match actions {
+        Actions::Indices(indices) => Rows::Indices(indices.chunks(len).collect()),
+        Actions::Values(values) => Rows::Values(values.chunks(len).collect()),
     }
-    for (index, mask) in masks.chunks(mask_len).enumerate() {
-        let mut rest = mask;
-        for &n in heads {
-            let (head, others) = rest.split_at(n as usize);
-            rest = others;
-            if !head.contains(&1) || head.iter().any(|&choice| choice > 1) {
-                return Err(Complaint::new(format!(
-                    "the action mask of environment {index} is {mask:?}, but it must consist of 0 and 1 and allow a choice"
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn small_seed(seed: u64) -> u32 {

@@ -149,6 +149,28 @@ impl Config {
             "`environment.id` is empty, but must name an environment; `springbok envs` lists them"
                 .to_owned()
         });
+        let python = &self.environment.python;
+        faults.unless(!python.interpreter.is_empty(), || {
+            "`environment.python.interpreter` is empty, but must name an interpreter; use \"auto\" for the usual one"
+                .to_owned()
+        });
+        for (path, seconds) in [
+            (
+                "environment.python.step_deadline_s_max",
+                python.step_deadline_s_max,
+            ),
+            (
+                "environment.python.start_deadline_s_max",
+                python.start_deadline_s_max,
+            ),
+        ] {
+            faults.duration(path, seconds, 1, SECONDS_MAX);
+        }
+        faults.at_most(
+            "environment.python.restarts_max",
+            python.restarts_max,
+            COUNT_MAX as u64,
+        );
         for width in self.policy.hidden_sizes.iter().flatten() {
             faults.count("policy.hidden_sizes", *width);
         }

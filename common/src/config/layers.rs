@@ -1,4 +1,4 @@
-//! Layers of the configuration, lowest first: defaults, file, environment, `--set`; each value keeps its source.
+//! Layers of the configuration, lowest first: defaults, preset, file, environment, `--set`; each value keeps its source.
 
 use std::{fs, path::Path};
 
@@ -8,12 +8,14 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, ConfigError, KEYS, KeyDoc, SECTIONS};
+use super::{Config, ConfigError, KEYS, KeyDoc, Preset, SECTIONS, setting::Setting as _};
 
 /// What the names of environment variables begin with.
 const VARIABLE_PREFIX: &str = "SPRINGBOK__";
 /// The one key whose content the environment defines, not this reference.
 const OPEN_KEY: &str = "environment.options";
+/// The key that other keys take values from.
+const PRESET_KEY: &str = "environment.preset";
 /// Source of a value that nothing sets.
 const DEFAULT_SOURCE: &str = "default";
 
@@ -39,15 +41,25 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         sets: &[String],
     ) -> Result<Loaded, ConfigError> {
-        let mut stack = Stack::new();
-        if let Some(path) = file {
-            stack.file(path);
-        }
-        stack.environment(env);
-        for set in sets {
-            stack.set(set);
-        }
-        stack.resolve()
+        let mut variables: Vec<_> = env
+            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
+            .collect();
+        variables.sort();
+        let stack = |preset| {
+            let mut stack = Stack::new();
+            stack.preset(preset);
+            if let Some(path) = file {
+                stack.file(path);
+            }
+            stack.environment(&variables);
+            for set in sets {
+                stack.set(set);
+            }
+            stack
+        };
+        // The preset lies below the layers that name it, so they are asked before it is there.
+        let preset = stack(Preset::None).chosen_preset();
+        stack(preset).resolve()
     }
 }
 
@@ -83,6 +95,21 @@ impl Stack {
             stack.put(path, &value, DEFAULT_SOURCE);
         }
         stack
+    }
+
+    /// The values that `preset` stands for.
+    fn preset(&mut self, preset: Preset) {
+        for (path, text) in preset.values() {
+            self.text(path, text, &format!("preset {preset}"));
+        }
+    }
+
+    /// The preset that the layers choose; none if they choose a preset that does not exist, which is a fault.
+    fn chosen_preset(&self) -> Preset {
+        let value = self.figment.find_value(PRESET_KEY).ok();
+        value
+            .and_then(|value| Preset::read(&value))
+            .unwrap_or(Preset::None)
     }
 
     /// Puts `value` on top of what lower layers say about `path`.
@@ -126,11 +153,22 @@ impl Stack {
     /// The sections of a file.
     fn tables(&mut self, file: &toml::Table, source: &str) {
         for (section, content) in file {
-            let known = SECTIONS.iter().any(|(name, _)| name == section);
-            match content {
+            self.section(section, content, source);
+        }
+    }
+
+    /// A section, or what stands where one should.
+    fn section(&mut self, section: &str, content: &toml::Value, source: &str) {
+        let known = is_section(section);
+        match content {
                 toml::Value::Table(keys) if known => {
                     for (key, value) in keys {
-                        self.value(&format!("{section}.{key}"), value, source);
+                        let path = format!("{section}.{key}");
+                        if is_section(&path) {
+                            self.section(&path, value, source);
+                        } else {
+                            self.value(&path, value, source);
+                        }
                     }
                 }
                 _ if known => self.faults.push(format!(
@@ -138,20 +176,15 @@ impl Stack {
                 )),
                 _ => self.unknown(section, source),
             }
-        }
     }
 
-    fn environment(&mut self, env: impl Iterator<Item = (String, String)>) {
-        let mut variables: Vec<_> = env
-            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
-            .collect();
-        variables.sort();
+    fn environment(&mut self, variables: &[(String, String)]) {
         for (name, text) in variables {
             let path = name
                 .trim_start_matches(VARIABLE_PREFIX)
                 .to_lowercase()
                 .replace("__", ".");
-            self.text(&path, &text, &format!("environment variable {name}"));
+            self.text(&path, text, &format!("environment variable {name}"));
         }
     }
 
@@ -182,7 +215,7 @@ impl Stack {
     }
 
     fn unknown(&mut self, path: &str, source: &str) {
-        let hint = if SECTIONS.iter().any(|(name, _)| *name == path) {
+        let hint = if is_section(path) {
             format!("`{path}` is a section; set one of its keys, `{path}.key`")
         } else {
             match nearest(path) {
@@ -253,6 +286,10 @@ impl Stack {
 
 fn key(path: &str) -> Option<&'static KeyDoc> {
     KEYS.iter().find(|key| key.path == path)
+}
+
+fn is_section(path: &str) -> bool {
+    SECTIONS.iter().any(|(name, _)| *name == path)
 }
 
 /// Whether `path` lies inside the options of the environment.

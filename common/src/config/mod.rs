@@ -5,6 +5,7 @@
 mod setting;
 mod check;
 mod layers;
+mod preset;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,8 @@ use std::fmt::{self, Write as _};
 pub use layers::Loaded;
 pub use sections::*;
 pub use setting::{
-    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
-    Schedule, Std, ValueLoss,
+    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
+    RecomputeTargets, Schedule, Std, ValueLoss,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -177,7 +178,7 @@ impl Config {
         let mut text = String::new();
         let mut open = "";
         for (path, value) in self.entries() {
-            let (section, key) = path.split_once('.').unwrap_or(("", path));
+            let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
             if section != open {
                 let gap = if open.is_empty() { "" } else { "\n" };
                 // Writing to a String cannot fail.

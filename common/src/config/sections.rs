@@ -6,8 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 use figment::value::Value;
 
 use super::setting::{
-    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Ratio, RecomputeTargets,
-    Schedule, Setting, Std, ValueLoss,
+    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
+    RecomputeTargets, Schedule, Setting, Std, ValueLoss,
 };
 use crate::spec::Activation;
 
@@ -26,11 +26,19 @@ pub struct KeyDoc {
     pub(super) is_text: bool,
 }
 
+/// A section holds keys, and after them sections of its own.
 macro_rules! sections {
     ($(
         $(#[doc = $section_doc:literal])+
         $section:ident: $name:ident {
             $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+
+            $(section {
+                $(#[doc = $inner_section_doc:literal])+
+                $inner_section:ident: $inner_name:ident {
+                    $($(#[doc = $inner_doc:literal])+
+                        $inner_field:ident: $inner_type:ty = $inner_default:expr;)+
+                }
+            })*
         }
     )+) => {
         $(
@@ -38,13 +46,31 @@ macro_rules! sections {
             #[derive(Debug, Clone, PartialEq)]
             pub struct $name {
                 $($(#[doc = $doc])+ pub $field: $type,)+
+                $($(#[doc = $inner_section_doc])+ pub $inner_section: $inner_name,)*
             }
 
             impl Default for $name {
                 fn default() -> Self {
-                    Self { $($field: $default,)+ }
+                    Self {
+                        $($field: $default,)+
+                        $($inner_section: $inner_name::default(),)*
+                    }
                 }
             }
+
+            $(
+                $(#[doc = $inner_section_doc])+
+                #[derive(Debug, Clone, PartialEq)]
+                pub struct $inner_name {
+                    $($(#[doc = $inner_doc])+ pub $inner_field: $inner_type,)+
+                }
+
+                impl Default for $inner_name {
+                    fn default() -> Self {
+                        Self { $($inner_field: $inner_default,)+ }
+                    }
+                }
+            )*
         )+
 
         /// The resolved configuration: every key has a value.
@@ -56,20 +82,35 @@ macro_rules! sections {
         impl Config {
             /// Every key with its value, in the order of the reference.
             pub(super) fn entries(&self) -> Vec<(&'static str, toml::Value)> {
-                vec![$($((
-                    concat!(stringify!($section), ".", stringify!($field)),
-                    self.$section.$field.write(),
-                ),)+)+]
+                vec![$(
+                    $((
+                        concat!(stringify!($section), ".", stringify!($field)),
+                        self.$section.$field.write(),
+                    ),)+
+                    $($((
+                        concat!(stringify!($section), ".", stringify!($inner_section), ".",
+                            stringify!($inner_field)),
+                        self.$section.$inner_section.$inner_field.write(),
+                    ),)+)*
+                )+]
             }
 
             /// Sets the key `path`; says whether `value` is of its type. Unknown keys are not of any type.
             pub(super) fn assign(&mut self, path: &str, value: &Value) -> bool {
                 match path {
-                    $($(concat!(stringify!($section), ".", stringify!($field)) => {
-                        <$type as Setting>::read(value)
-                            .map(|read| self.$section.$field = read)
-                            .is_some()
-                    })+)+
+                    $(
+                        $(concat!(stringify!($section), ".", stringify!($field)) => {
+                            <$type as Setting>::read(value)
+                                .map(|read| self.$section.$field = read)
+                                .is_some()
+                        })+
+                        $($(concat!(stringify!($section), ".", stringify!($inner_section), ".",
+                            stringify!($inner_field)) => {
+                            <$inner_type as Setting>::read(value)
+                                .map(|read| self.$section.$inner_section.$inner_field = read)
+                                .is_some()
+                        })+)*
+                    )+
                     _ => false,
                 }
             }
@@ -77,18 +118,34 @@ macro_rules! sections {
 
         /// The sections with their meaning, in the order of the reference.
         pub static SECTIONS: &[(&str, &str)] =
-            &[$((stringify!($section), concat!($($section_doc),+).trim_ascii())),+];
+            &[$(
+                (stringify!($section), concat!($($section_doc),+).trim_ascii()),
+                $((
+                    concat!(stringify!($section), ".", stringify!($inner_section)),
+                    concat!($($inner_section_doc),+).trim_ascii(),
+                ),)*
+            )+];
 
         /// Every key, in the order of the reference.
         pub static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| {
             let defaults = Config::default();
-            vec![$($(KeyDoc {
-                path: concat!(stringify!($section), ".", stringify!($field)),
-                expected: <$type as Setting>::EXPECTED,
-                default: defaults.$section.$field.write().to_string(),
-                doc: concat!($($doc),+).trim().to_owned(),
-                is_text: <$type as Setting>::IS_TEXT,
-            },)+)+]
+            vec![$(
+                $(KeyDoc {
+                    path: concat!(stringify!($section), ".", stringify!($field)),
+                    expected: <$type as Setting>::EXPECTED,
+                    default: defaults.$section.$field.write().to_string(),
+                    doc: concat!($($doc),+).trim().to_owned(),
+                    is_text: <$type as Setting>::IS_TEXT,
+                },)+
+                $($(KeyDoc {
+                    path: concat!(stringify!($section), ".", stringify!($inner_section), ".",
+                        stringify!($inner_field)),
+                    expected: <$inner_type as Setting>::EXPECTED,
+                    default: defaults.$section.$inner_section.$inner_field.write().to_string(),
+                    doc: concat!($($inner_doc),+).trim().to_owned(),
+                    is_text: <$inner_type as Setting>::IS_TEXT,
+                },)+)*
+            )+]
         });
     };
 }
@@ -109,10 +166,26 @@ sections! {
     }
     /// What is played.
     environment: EnvironmentConfig {
-        /// Name of a registered environment.
+        /// Name of a registered environment, or of one in Python: `gym:ID`, `gym:module:ID`, `py:package.module:factory`.
         id: String = "CartPole-v1".to_owned();
+        /// Settings that belong together: values for several keys, below whatever else sets those keys.
+        preset: Preset = Preset::None;
         /// Options of that environment.
         options: toml::Table = toml::Table::new();
+        section {
+            /// How Python environments are run; each machine has its own.
+            python: PythonConfig {
+                /// Interpreter that has the environment's packages; "auto" is that of the active virtual environment,
+                /// or else `python3` on PATH.
+                interpreter: String = "auto".to_owned();
+                /// Seconds that one step of all environments of an actor may take.
+                step_deadline_s_max: u64 = 60;
+                /// Seconds that making and resetting all environments of an actor may take.
+                start_deadline_s_max: u64 = 120;
+                /// Times that an actor may start environments again that failed.
+                restarts_max: u64 = 10;
+            }
+        }
     }
     /// The network that plays it.
     policy: PolicyConfig {

@@ -347,6 +347,18 @@ choice! {
 }
 
 choice! {
+    /// Settings that belong together.
+    Preset {
+        /// Nothing is preset.
+        None = "none",
+        /// Atari as DQN played it (Mnih et al., 2015): no sticky actions, lost lives cut the value.
+        AtariDqn = "atari.dqn",
+        /// Atari as Machado et al. recommend (arXiv 1709.06009): sticky actions, all 18 actions, whole games.
+        AtariMachado = "atari.machado",
+    }
+}
+
+choice! {
     /// How log lines are written.
     LogFormat {
         /// For people.
