@@ -163,7 +163,8 @@ impl Server {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         let byte = [IoSlice::new(b"f")];
-        sendmsg(&self.socket, &byte, &mut ancillary, SendFlags::empty()).map_err(io::Error::from)?;
+        sendmsg(&self.socket, &byte, &mut ancillary, SendFlags::empty())
+            .map_err(io::Error::from)?;
         self.write_frame(shared.layout())
     }
 

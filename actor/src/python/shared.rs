@@ -145,8 +145,7 @@ impl Shared {
             }
             Elements::F32(_) => layout.observations,
         };
-        self.bytes
-            .resize(layout.masks + masks.len() - begin, 0);
+        self.bytes.resize(layout.masks + masks.len() - begin, 0);
         self.file.read_exact_at(&mut self.bytes, begin as u64)?;
         if let Elements::F32(values) = observations {
             floats(&self.bytes[layout.observations - begin..], values);

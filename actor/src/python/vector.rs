@@ -457,5 +457,7 @@ fn stopped() -> Complaint {
 }
 
 fn unreadable(error: &std::io::Error) -> Complaint {
-    Complaint::new(format!("the memory shared with its server is unusable: {error}"))
+    Complaint::new(format!(
+        "the memory shared with its server is unusable: {error}"
+    ))
 }

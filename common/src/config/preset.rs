@@ -43,3 +43,114 @@ impl Preset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{tests::File, *};
+
+    fn load(
+        file: Option<&File>,
+        env: &[(&str, &str)],
+        sets: &[&str],
+    ) -> Result<Loaded, ConfigError> {
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        Config::load(file.map(|file| file.0.as_path()), env, &sets)
+    }
+
+    #[test]
+    fn a_preset_lies_between_defaults_and_everything_explicit() {
+        let file = File::new(
+            "preset",
+            "[environment]\npreset = \"none\"\n[environment.options]\nsticky = 0.1\n",
+        );
+        // Chosen by the highest layer, overridden by the lowest explicit one.
+        let loaded = load(Some(&file), &[], &["environment.preset=atari.dqn"]).unwrap();
+        let options = &loaded.config.environment.options;
+        assert_eq!(options["sticky"].as_float(), Some(0.1));
+        assert_eq!(options["life_loss"].as_bool(), Some(true));
+        assert_eq!(loaded.config.algorithm.reward_clip, Some(1.0));
+        let source = |path: &str| {
+            let found = loaded.provenance.iter().find(|(key, ..)| key == path);
+            found.unwrap().2.clone()
+        };
+        assert_eq!(source("algorithm.reward_clip"), "preset atari.dqn");
+        assert_eq!(source("environment.options.noop_max"), "preset atari.dqn");
+        assert_eq!(source("environment.preset"), "--set");
+
+        // What is printed in full gives the same again.
+        let printed = File::new("preset-printed", &loaded.config.to_toml());
+        let again = load(Some(&printed), &[], &[]).unwrap();
+        assert_eq!(again.config, loaded.config);
+    }
+
+    #[test]
+    fn the_protocols_differ_where_the_papers_do() {
+        let options = |preset: &str| {
+            let set = format!("environment.preset={preset}");
+            load(None, &[], &[&set]).unwrap().config.environment.options
+        };
+        let (dqn, machado) = (options("atari.dqn"), options("atari.machado"));
+        let different: Vec<&String> = dqn
+            .keys()
+            .filter(|key| dqn[*key] != machado[*key])
+            .collect();
+        assert_eq!(
+            different,
+            [
+                "fire_reset",
+                "full_actions",
+                "life_loss",
+                "noop_max",
+                "sticky"
+            ]
+        );
+        assert!(
+            load(None, &[], &[])
+                .unwrap()
+                .config
+                .environment
+                .options
+                .is_empty()
+        );
+        let error = load(None, &[], &["environment.preset=atari"]).unwrap_err();
+        assert_eq!(
+            error.faults(),
+            [
+                "`environment.preset` is \"atari\" (--set), but must be \"none\" or \"atari.dqn\" or \"atari.machado\"; \
+              its default is \"none\""
+            ]
+        );
+    }
+
+    #[test]
+    fn a_section_within_a_section_is_set_by_every_layer() {
+        let file = File::new(
+            "nested",
+            "[environment.python]\ninterpreter = \"a\"\nrestarts_max = 3\nstep_deadline_s_max = 7\n",
+        );
+        let env = [("SPRINGBOK__ENVIRONMENT__PYTHON__INTERPRETER", "b")];
+        let loaded = load(Some(&file), &env, &["environment.python.restarts_max=4"]).unwrap();
+        let python = &loaded.config.environment.python;
+        assert_eq!((python.interpreter.as_str(), python.restarts_max), ("b", 4));
+        assert_eq!(python.step_deadline_s_max, 7);
+
+        let fault = |file, sets: &[&str]| {
+            let error = load(file, &[], sets).unwrap_err();
+            error.faults().join("; ")
+        };
+        let misspelt = File::new("misspelt", "[environment.python]\ninterpeter = \"a\"");
+        assert!(
+            fault(Some(&misspelt), &[]).contains("did you mean `environment.python.interpreter`?")
+        );
+        let flat = File::new("flat", "[environment]\npython = \"a\"");
+        assert!(fault(Some(&flat), &[]).contains("but it is a section"));
+        assert!(fault(None, &["environment.python=a"]).contains("is a section"));
+        assert!(
+            fault(None, &["environment.python.step_deadline_s_max=0"])
+                .contains("must lie between 1 and 86400")
+        );
+    }
+}
