@@ -34,6 +34,8 @@ pub struct PythonSettings {
     pub start_deadline_max: Duration,
     /// Times that a vector may start its server again.
     pub restarts_max: u32,
+    /// A folder whose Python modules are found before all others.
+    pub modules: Option<PathBuf>,
     /// Whether [`crate::vector::VectorEnvironment::render`] draws; most environments are slower to make then.
     pub render: bool,
 }
@@ -51,6 +53,7 @@ impl From<&PythonConfig> for PythonSettings {
             step_deadline_max: Duration::from_secs(config.step_deadline_s_max),
             start_deadline_max: Duration::from_secs(config.start_deadline_s_max),
             restarts_max: u32::try_from(config.restarts_max).unwrap_or(u32::MAX),
+            modules: None,
             render: false,
         }
     }

@@ -48,6 +48,7 @@ pub(super) struct Request<'a> {
     /// One for each environment, below 2^31: some environments take no larger ones.
     seeds: Vec<u32>,
     render: bool,
+    modules: Option<&'a std::path::Path>,
     /// Process id of the actor, without which the server has no purpose.
     actor: u32,
 }
@@ -57,13 +58,14 @@ impl<'a> Request<'a> {
         id: &'a str,
         options: &'a toml::Table,
         seeds: Vec<u32>,
-        settings: &PythonSettings,
+        settings: &'a PythonSettings,
     ) -> Self {
         Self {
             id,
             options,
             seeds,
             render: settings.render,
+            modules: settings.modules.as_deref(),
             actor: std::process::id(),
         }
     }

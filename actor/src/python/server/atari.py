@@ -1,6 +1,5 @@
 """Atari: the library's vector environment, or Gymnasium's wrappers; every setting on which the two differ is explicit."""
 
-from springbok_channel import Refusal, np
 from springbok_factory import VECTORS, several
 from springbok_vectors import Vector
 

@@ -3,9 +3,10 @@
 import importlib
 import importlib.metadata
 import inspect
+import json
 import sys
 
-from springbok_channel import Refusal, np
+from springbok_channel import Refusal
 from springbok_singles import Singles, check_single
 from springbok_vectors import MODES, Vector, autoreset_of
 
@@ -13,9 +14,6 @@ from springbok_vectors import MODES, Vector, autoreset_of
 NAMESPACES = {"ALE": ("ale_py", "ale-py"), "MinAtar": ("minatar.gym", "MinAtar")}
 PACKAGES = {"ale_py": "ale-py", "minatar": "MinAtar", "cv2": "opencv-python-headless", "pygame": "pygame"}
 VECTORS = ("auto", "library", "sync", "async")
-
-REQUIRED = object()
-NO_OPTIONS = {}
 
 
 class Options:
@@ -47,7 +45,7 @@ class Options:
         return self.take(name, default, int, within, f"an integer from {least} to {most}")
 
     def refuse(self, name, value, limit):
-        raise Refusal("option", f"{name} = {value!r}", option=name, value=repr(value), limit=limit)
+        raise Refusal("option", f"{name} = {value!r}", option=name, value=json.dumps(value), limit=limit)
 
     def done(self):
         for name in self.left:

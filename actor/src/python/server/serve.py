@@ -5,13 +5,10 @@ import os
 import random
 import signal
 import sys
-import time
 import traceback
 
 from springbok_channel import Channel, Refusal, np
 from springbok_factory import build, versions
-
-OWN_FILES = "<springbok_"
 
 
 def die_with_the_actor(actor):
@@ -34,6 +31,16 @@ def die_with_the_actor(actor):
     os.register_at_fork(after_in_child=ask)
     if os.getppid() != actor:
         os._exit(0)
+
+
+def forbid_core_dumps():
+    """A crash is told by its traceback; writing gigabytes first would only delay it."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, ValueError, OSError):
+        pass
 
 
 def told(error):
@@ -95,13 +102,16 @@ def frame_bytes(run):
 
 def main(sock):
     faulthandler.enable()
+    forbid_core_dumps()
     # An interrupt of the whole process group is the actor's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(sock)
-    run = None
+    run, asked = None, False
     try:
         request = channel.read_frame()
         die_with_the_actor(request["actor"])
+        if request["modules"]:
+            sys.path.insert(0, request["modules"])
         random.seed(request["seeds"][0])
         if np is not None:
             np.random.seed(request["seeds"][0])
@@ -123,6 +133,7 @@ def main(sock):
         }
         channel.write_frame({"ok": answer})
         shared = channel.read_shared()
+        asked = True
         run.bind(shared)
         channel.send(b"k")
         serve(channel, run, shared)
@@ -130,7 +141,8 @@ def main(sock):
         pass
     except BaseException as error:
         try:
-            channel.write_frame({"error": told(error)}, b"e" if run is not None and hasattr(run, "shared") and run.shared is not None else b"")
+            # Only a question of the loop is answered by a byte of its own.
+            channel.write_frame({"error": told(error)}, b"e" if asked else b"")
         except OSError:
             pass
         leave(run, 1)
