@@ -23,7 +23,7 @@ use crate::{
     options::{ActorError, ActorOptions, ActorReport},
     rollout::{Rollout, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
-    vector::{SyncVector, VectorEnvironment as _},
+    vector::VectorEnvironment,
     worker::{Finished, Permission, Published, Worker},
 };
 
@@ -47,7 +47,13 @@ pub async fn run(
     let Some(mut joined) = seeker.join(&shutdown).await? else {
         return Ok(ActorReport::default());
     };
-    let mut actor = Actor::prepare(&options, &joined.terms)?;
+    let mut actor = {
+        let (options, terms) = (options.clone(), joined.terms.clone());
+        // Starting Python, or an environment with much to load, takes its time.
+        tokio::task::spawn_blocking(move || Actor::prepare(&options, &terms))
+            .await
+            .map_err(|error| ActorError::RolloutThread(format!("cannot be prepared: {error}")))??
+    };
     loop {
         actor.check(&joined.terms)?;
         match actor.converse(&joined, &mut seeker, &shutdown).await? {
@@ -111,7 +117,7 @@ impl Actor {
             terms.rollout.environments,
             mix_seed(actor_seed(terms), SEED_ACTIONS),
         );
-        let rollout = Rollout::new(agreement.clone(), Box::new(environments), inference);
+        let rollout = Rollout::new(agreement.clone(), environments, inference);
         let (cell, newest) = watch::channel(None);
         let worker = Worker::spawn(rollout, newest.clone())
             .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
@@ -309,7 +315,10 @@ fn actor_seed(terms: &JoinTerms) -> u64 {
     mix_seed(terms.seed, u64::from(terms.actor_index))
 }
 
-fn build_environments(options: &ActorOptions, terms: &JoinTerms) -> Result<SyncVector, ActorError> {
+fn build_environments(
+    options: &ActorOptions,
+    terms: &JoinTerms,
+) -> Result<Box<dyn VectorEnvironment>, ActorError> {
     let id = &terms.environment_id;
     if options
         .environment_id
@@ -331,7 +340,10 @@ fn build_environments(options: &ActorOptions, terms: &JoinTerms) -> Result<SyncV
             })?;
     let seed = mix_seed(actor_seed(terms), SEED_ENVIRONMENTS);
     let environments = terms.rollout.environments;
-    SyncVector::new(&options.registry, id, &table, environments, seed).map_err(ActorError::from)
+    options
+        .registry
+        .make_vector(id, &table, &options.python, environments, seed)
+        .map_err(ActorError::from)
 }
 
 fn check_fingerprint(

@@ -4,6 +4,7 @@
 
 pub mod environment;
 pub mod inference;
+pub mod python;
 pub mod rollout;
 pub mod session;
 pub mod vector;

@@ -6,6 +6,7 @@ use springbok_common::{spec::SpecFingerprint, wire::WireError};
 
 use crate::{
     environment::{EnvironmentError, Registry},
+    python::PythonSettings,
     rollout::RolloutError,
 };
 
@@ -20,6 +21,8 @@ pub struct ActorOptions {
     pub environment_id: Option<String>,
     /// The environments that can be built here.
     pub registry: Arc<Registry>,
+    /// How Python environments are run on this machine.
+    pub python: PythonSettings,
     /// How long to try to reach the learner, at the start and after each loss; zero: for ever.
     pub learner_wait_max: Duration,
 }
@@ -31,6 +34,7 @@ impl fmt::Debug for ActorOptions {
             .field("learner", &self.learner)
             .field("index", &self.index)
             .field("environment_id", &self.environment_id)
+            .field("python", &self.python)
             .field("learner_wait_max", &self.learner_wait_max)
             .finish_non_exhaustive()
     }

@@ -8,6 +8,10 @@ use clap::{
 };
 use springbok_common::config::KEYS;
 
+mod bench;
+
+use crate::verbs::Bench;
+
 /// What a command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -50,6 +54,13 @@ pub(crate) enum Command {
         seed: u64,
         /// Whether to print one JSON object and nothing else.
         json: bool,
+    },
+    /// Measures how fast environments are stepped.
+    BenchEnvironment {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// How to measure.
+        bench: Bench,
     },
     /// Lists the environments.
     Envs {
@@ -169,6 +180,7 @@ fn program() -> Clap {
                 .about("List the environments and their spaces")
                 .arg(json("Print JSON")),
         )
+        .subcommand(bench::verb())
         .subcommand(config_verb())
 }
 
@@ -346,6 +358,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             seed: matches.get_one("seed").copied()?,
             json: matches.get_flag("json"),
         },
+        "bench" => bench::command(matches)?,
         "envs" => Command::Envs {
             json: matches.get_flag("json"),
         },

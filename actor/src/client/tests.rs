@@ -21,7 +21,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Streaming};
 
 use super::*;
-use crate::environment::Registry;
+use crate::{environment::Registry, python::PythonSettings};
 
 type Replies<T> = ReceiverStream<Result<T, Status>>;
 
@@ -227,6 +227,7 @@ fn options(address: impl std::fmt::Display) -> ActorOptions {
         index: None,
         environment_id: None,
         registry: Arc::new(Registry::built_in()),
+        python: PythonSettings::default(),
         learner_wait_max: Duration::from_secs(20),
     }
 }

@@ -9,6 +9,7 @@
 
 mod check;
 mod complaint;
+mod dispatch;
 mod server;
 mod shared;
 mod stderr;

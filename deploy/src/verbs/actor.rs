@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use springbok_actor::{ActorOptions, environment::Registry};
+use springbok_actor::{ActorOptions, environment::Registry, python::PythonSettings};
 use springbok_common::telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub(super) fn run(
         index,
         environment_id,
         registry,
+        // This machine's own: the learner's interpreter need not exist here.
+        python: PythonSettings::from(&config.environment.python),
         learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
     };
     let runtime = runtime()?;

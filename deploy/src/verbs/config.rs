@@ -1,6 +1,6 @@
 //! `springbok config print` and `check`; and how every other verb gets its configuration.
 
-use springbok_actor::environment::Registry;
+use springbok_actor::{environment::Registry, python::PythonSettings};
 use springbok_common::{
     config::{Config, Loaded},
     spec::EnvironmentSpec,
@@ -34,10 +34,12 @@ pub(super) fn playable(
 
 fn spec(config: &Config, registry: &Registry) -> Result<EnvironmentSpec, Failure> {
     let environment = registry
-        .make(&config.environment.id, &config.environment.options)
-        .map_err(Failure::usage)?
-        .spec()
-        .clone();
+        .spec(
+            &config.environment.id,
+            &config.environment.options,
+            &PythonSettings::from(&config.environment.python),
+        )
+        .map_err(Failure::usage)?;
     config.check_against(&environment).map_err(Failure::usage)?;
     Ok(environment)
 }

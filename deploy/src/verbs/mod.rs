@@ -6,7 +6,10 @@ use springbok_actor::environment::Registry;
 
 use crate::{cli::Command, exit::Failure};
 
+pub(crate) use bench::Bench;
+
 mod actor;
+mod bench;
 mod config;
 mod envs;
 mod eval;
@@ -41,6 +44,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
             seed,
             json,
         } => eval::run(&run_directory, episodes, seed, json, &registry),
+        Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::Envs { json } => envs::run(json, &registry),
         Command::ConfigPrint { layers, toml } => config::print(&layers, toml),
         Command::ConfigCheck { layers } => config::check(&layers, &registry),
