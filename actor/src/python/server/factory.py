@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
+import multiprocessing
 import sys
 
 from springbok_channel import Refusal
@@ -205,13 +206,14 @@ def build_registered(gym, spec, options, count, render):
 
 def several(gym, make, vector, count, life_loss, steps_max):
     if vector == "sync":
-        run = Singles([make() for _ in range(count)], None, life_loss)
+        run = Singles([make() for _ in range(count)], None, life_loss, steps_max)
     else:
         env = gym.vector.AsyncVectorEnv(
             [make] * count,
             shared_memory=True,
             copy=False,
-            context=None,
+            # Workers inherit the environments' code, which is in no file that they could import again.
+            context="fork" if "fork" in multiprocessing.get_all_start_methods() else None,
             daemon=True,
             autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
         )

@@ -15,9 +15,11 @@ def unwrapped(env):
 class Singles:
     autoreset = "same_step"
 
-    def __init__(self, envs, time_limit=None, life_loss=False):
+    def __init__(self, envs, time_limit=None, life_loss=False, steps_max=None):
+        """`time_limit` is enforced here; `steps_max` is a limit that the environments keep themselves."""
         first = envs[0]
         self.envs, self.time_limit, self.life_loss = envs, time_limit, life_loss
+        self.steps_max = time_limit or steps_max
         self.observation = Observation(first.observation_space)
         self.action = Action(first.action_space)
         self.steps = [0] * len(envs)
@@ -26,8 +28,8 @@ class Singles:
         self.shared = None
 
     def episode_steps_max(self):
-        if self.time_limit:
-            return self.time_limit
+        if self.steps_max:
+            return self.steps_max
         spec = getattr(self.envs[0], "spec", None)
         return getattr(spec, "max_episode_steps", None)
 
