@@ -205,6 +205,9 @@ fn a_server_does_not_outlive_its_actor() {
         .spawn()
         .unwrap();
     let mut server = hangs(&listener);
+    server
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     actor.kill().unwrap();
     actor.wait().unwrap();
     // The end of the stream comes with the end of the server.

@@ -98,11 +98,7 @@ fn every_way_to_make_a_vector_keeps_the_contract() {
             "time_limit = 20\ng = 9.81",
             "single environments in turn",
         ),
-        (
-            "gym:MinAtar/Breakout-v1",
-            "",
-            "single environments in turn",
-        ),
+        ("gym:MinAtar/Breakout-v1", "", "single environments in turn"),
         (
             "gym:FrozenLake-v1",
             "is_slippery = false",
