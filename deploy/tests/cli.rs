@@ -39,13 +39,33 @@ fn assert_contains(text: &str, part: &str) {
 #[test]
 fn help_names_every_verb_and_the_exit_codes() {
     let text = stdout(&run(&["--help"], 0));
-    for part in ["train", "learner", "actor", "eval", "envs", "config", "130"] {
+    for part in [
+        "train", "learner", "actor", "eval", "envs", "bench", "config", "130",
+    ] {
         assert_contains(&text, part);
     }
     let text = stdout(&run(&["train", "--help"], 0));
     assert_contains(&text, "--envs-per-actor");
     assert_contains(&text, "run.total_steps");
     assert!(!text.contains("--supervised"), "{text}");
+}
+
+#[test]
+fn environments_are_measured_without_a_learner() {
+    let arguments = "bench environment Catch --environments 3 --seconds 1 --json";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report: Value = serde_json::from_slice(&run(&arguments, 0).stdout).unwrap();
+    assert_eq!(
+        (&report["environment"], &report["environments"]),
+        (&"Catch".into(), &3.into())
+    );
+    // An episode of Catch has nine steps.
+    let (rate, episodes) = (&report["steps_per_second"], &report["episodes"]);
+    assert!(
+        rate.as_f64().unwrap() > 0.0 && episodes.as_u64().unwrap() > 0,
+        "{report}"
+    );
+    assert!(report["ratio"].is_null(), "{report}");
 }
 
 #[test]
@@ -61,6 +81,18 @@ fn usage_faults_exit_64_and_say_which() {
         (&["fly"], "fly"),
         (&[], "Usage"),
         (&["config"], "Usage"),
+        (&["bench"], "Usage"),
+        (&["bench", "environment", "Catch", "--bare"], "--bare"),
+        (
+            &[
+                "train",
+                "--env",
+                "py:nothing",
+                "--set",
+                "environment.python.interpreter=/no/python",
+            ],
+            "`/no/python` cannot be started",
+        ),
         (&["actor"], "--learner"),
         (&["eval", "x", "--episodes", "0"], "episodes"),
         (&["config", "check", "--set", "run.sed=1"], "run.sed"),

@@ -5,7 +5,8 @@
 //! actor passes it a file that exists only in memory. Each step is one round trip: actions are written to the file, one
 //! byte goes each way, and observations, rewards and outcomes are read from the file straight into the actor's buffers.
 //! Nothing is mapped here, so a server that misbehaves can spoil numbers, which are checked, and nothing else. An
-//! environment that raises, hangs or crashes takes its process along; [`PythonVector::restart`] starts another.
+//! environment that raises, hangs or crashes takes its process along; [`crate::vector::VectorEnvironment::restart`]
+//! starts another.
 
 mod check;
 mod complaint;

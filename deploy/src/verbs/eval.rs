@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use springbok_actor::{
     environment::Registry,
     inference::{Inference, mix_seed},
-    vector::{StepSink, SyncVector, VectorEnvironment as _},
+    python::PythonSettings,
+    vector::StepSink,
 };
 use springbok_common::{
     arrays::Actions,
+    config::Config,
     policy::read_safetensors,
     spec::{ActionSpec, EnvironmentSpec, NetworkSpec},
     step::StepOutcome,
@@ -96,6 +98,16 @@ pub(super) fn run(
     Ok(())
 }
 
+/// How the run's Python environments were run; this machine's environment variables win, as it may be another one.
+fn python_settings(run_directory: &Path) -> PythonSettings {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("SPRINGBOK__ENVIRONMENT__PYTHON__"));
+    Config::load(Some(&run_directory.join("config.toml")), variables, &[])
+        .map(|loaded| PythonSettings::from(&loaded.config.environment.python))
+        .unwrap_or_default()
+}
+
 /// A policy and what it plays.
 struct Stage<'a> {
     environment_id: String,
@@ -103,6 +115,7 @@ struct Stage<'a> {
     network: NetworkSpec,
     parameters: Vec<u8>,
     registry: &'a Registry,
+    python: PythonSettings,
 }
 
 impl<'a> Stage<'a> {
@@ -135,6 +148,7 @@ impl<'a> Stage<'a> {
             network: saved.network,
             parameters: parameters.to_vec(),
             registry,
+            python: python_settings(run_directory),
         })
     }
 
@@ -154,14 +168,16 @@ impl<'a> Stage<'a> {
     }
 
     fn round(&self, environments: usize, seed: u64, way: Play) -> Result<Vec<f64>, Failure> {
-        let mut vector = SyncVector::new(
-            self.registry,
-            &self.environment_id,
-            &self.environment_options,
-            environments,
-            seed,
-        )
-        .map_err(Failure::usage)?;
+        let mut vector = self
+            .registry
+            .make_vector(
+                &self.environment_id,
+                &self.environment_options,
+                &self.python,
+                environments,
+                seed,
+            )
+            .map_err(Failure::usage)?;
         self.check_fit(vector.spec())?;
         let mut inference = Inference::new(&self.network, environments, seed);
         inference
