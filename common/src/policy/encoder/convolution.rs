@@ -1,7 +1,7 @@
 //! Convolutional encoders for images and boards.
 
 use burn::tensor::{
-    Tensor,
+    Device, Tensor,
     activation::relu,
     module::{conv2d, max_pool2d},
     ops::{ConvOptions, MaxPoolOptions},
@@ -212,9 +212,34 @@ fn convolve(
     stride: usize,
     padding: usize,
 ) -> Tensor<4> {
+    let (weight, bias) = (parameters.at(index), parameters.at(index + 1));
+    if padding == 0 && !input.is_autodiff() && input.device() == Device::flex() {
+        return convolve_as_product(input, weight, bias, stride);
+    }
     let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
-    let bias = parameters.at(index + 1);
-    conv2d(input, parameters.at(index), Some(bias), options)
+    conv2d(input, weight, Some(bias), options)
+}
+
+/// The same convolution as a matrix product with all windows next to each other. On the CPU backend this is several
+/// times faster than its own convolution, which is what acting costs most of its time; but the windows take memory,
+/// and their gradient would be slow.
+fn convolve_as_product(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    stride: usize,
+) -> Tensor<4> {
+    let [rows, channels, _, _] = input.dims();
+    let [filters, _, size, _] = weight.dims();
+    let lines: Tensor<5> = input.unfold(2, size, stride);
+    let windows: Tensor<6> = lines.unfold(3, size, stride);
+    let [_, _, height, width, _, _] = windows.dims();
+    let window = channels * size * size;
+    let columns = windows
+        .permute([0, 1, 4, 5, 2, 3])
+        .reshape([rows, window, height * width]);
+    let outputs = weight.reshape([1, filters, window]).matmul(columns);
+    (outputs + bias.reshape([1, filters, 1])).reshape([rows, filters, height, width])
 }
 
 /// Convolution, max-pool 3 x 3 of stride 2, then blocks x + conv(relu(conv(relu(x)))); its parameters begin at `first`.

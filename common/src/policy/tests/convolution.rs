@@ -184,6 +184,11 @@ fn encoders_agree_with_naive_loops_in_both_layouts() {
                     value(&network, Image { extent, elements }) as f32
                 })
                 .collect();
+            // Acting and training take different ways to the same numbers.
+            let trained = ActorCritic::blank(&spec, &device().autodiff());
+            let trained = import_flat(trained, &export_flat(&network)).unwrap();
+            let values = trained.values_after(matrix(&pixels, len).autodiff(), None);
+            assert_close("training", &host(values.inner()), &expected, 2e-5);
             let got = host(network.values_after(matrix(&pixels, len), None));
             assert_close(&format!("{:?}", spec.encoder), &got, &expected, 2e-5);
             assert!(
