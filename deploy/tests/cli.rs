@@ -313,7 +313,10 @@ fn a_run_that_is_missing_or_damaged_cannot_be_played() {
     assert_contains(&stderr(&run(&["eval", path], 74)), "policy.json");
     write(
         "policy.json",
-        r#"{"network": {"observation_len": 4, "logits": 2, "hidden_sizes": [8], "activation": "relu", "shared_torso": false},
+        r#"{"network": {"observation": {"shape": [4], "element": "float32", "bounds": [null, null], "parts": []},
+                "action": {"discrete": 2}, "encoder": {"mlp": {"hidden_sizes": [8]}}, "activation": "relu",
+                "core": "none", "gaussian": {"std": "state_independent", "log_std_initial": 0.0, "squash": false},
+                "shared_torso": false, "normalise_observations": false, "popart": false},
             "environment": {"id": "CartPole-v1"}, "environment_options": ""}"#,
     );
     write("policy.safetensors", "no tensors");

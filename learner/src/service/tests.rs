@@ -47,7 +47,7 @@ const BAD_UNROLLS: &[(RejectReason, Damage)] = &[
         unroll.actions = Bytes::from_static(&[0; 31])
     }),
     (RejectReason::UnknownOutcome, |unroll| {
-        unroll.outcomes = vec![3; 8].into()
+        unroll.outcomes = vec![9; 8].into()
     }),
     (RejectReason::WrongFinalObservations, |unroll| {
         unroll.final_rows = vec![4]

@@ -367,3 +367,6 @@ mod golden_step;
 
 #[cfg(test)]
 mod acceptance;
+
+#[cfg(test)]
+mod episodes;
