@@ -9,8 +9,10 @@ use clap::{
 use springbok_common::config::KEYS;
 
 mod bench;
+mod envs;
+mod eval;
 
-use crate::verbs::Bench;
+use crate::verbs::{Bench, Eval, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -45,16 +47,7 @@ pub(crate) enum Command {
         index: Option<u32>,
     },
     /// Plays a trained policy.
-    Eval {
-        /// The run whose policy plays.
-        run_directory: PathBuf,
-        /// Episodes for each way to play.
-        episodes: u32,
-        /// Seed of environments and sampling.
-        seed: u64,
-        /// Whether to print one JSON object and nothing else.
-        json: bool,
-    },
+    Eval(Eval),
     /// Measures how fast environments are stepped.
     BenchEnvironment {
         /// Where the configuration comes from.
@@ -64,6 +57,15 @@ pub(crate) enum Command {
     },
     /// Lists the environments.
     Envs {
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Checks an environment against its contract.
+    EnvsCheck {
+        /// Where the configuration comes from; it names the environment too.
+        layers: Layers,
+        /// How thoroughly.
+        thoroughness: Thoroughness,
         /// Whether to print JSON.
         json: bool,
     },
@@ -174,12 +176,8 @@ fn program() -> Clap {
                 ),
         )
         .subcommand(actor_verb())
-        .subcommand(eval_verb())
-        .subcommand(
-            Clap::new("envs")
-                .about("List the environments and their spaces")
-                .arg(json("Print JSON")),
-        )
+        .subcommand(eval::verb())
+        .subcommand(envs::verb())
         .subcommand(bench::verb())
         .subcommand(config_verb())
 }
@@ -218,35 +216,6 @@ fn actor_verb() -> Clap {
                 .value_parser(value_parser!(u32))
                 .hide(true),
         )
-}
-
-fn eval_verb() -> Clap {
-    Clap::new("eval")
-        .about("Play a run's policy, by its most probable actions and by sampling, and report the returns")
-        .arg(
-            Arg::new("run-directory")
-                .value_name("RUN_DIR")
-                .required(true)
-                .value_parser(value_parser!(PathBuf))
-                .help("Directory of the run"),
-        )
-        .arg(
-            Arg::new("episodes")
-                .long("episodes")
-                .value_name("N")
-                .default_value("20")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("Episodes for each way to play"),
-        )
-        .arg(
-            Arg::new("seed")
-                .long("seed")
-                .value_name("S")
-                .default_value("1")
-                .value_parser(value_parser!(u64))
-                .help("Seed of the environments and of sampling"),
-        )
-        .arg(json("Print one JSON object on stdout, and nothing else there"))
 }
 
 fn config_verb() -> Clap {
@@ -352,16 +321,9 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             supervised: matches.get_flag("supervised"),
             index: matches.get_one("index").copied(),
         },
-        "eval" => Command::Eval {
-            run_directory: matches.get_one("run-directory").cloned()?,
-            episodes: matches.get_one("episodes").copied()?,
-            seed: matches.get_one("seed").copied()?,
-            json: matches.get_flag("json"),
-        },
+        "eval" => eval::command(matches)?,
+        "envs" => envs::command(matches)?,
         "bench" => bench::command(matches)?,
-        "envs" => Command::Envs {
-            json: matches.get_flag("json"),
-        },
         "config" => match matches.subcommand()? {
             ("print", matches) => Command::ConfigPrint {
                 layers: layers(matches),

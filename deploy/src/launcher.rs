@@ -3,6 +3,7 @@
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use springbok_actor::environment::{Environment, EnvironmentError, Registry};
+use springbok_common::policy::{Encoder, register_encoder};
 
 use crate::{
     cli,
@@ -10,7 +11,7 @@ use crate::{
     output, verbs,
 };
 
-/// The whole command line, for any set of environments.
+/// The whole command line, for any set of environments and networks.
 pub struct Launcher {
     registry: Registry,
 }
@@ -39,6 +40,14 @@ impl Launcher {
         F: Fn(&toml::Table) -> Result<E, EnvironmentError> + Send + Sync + 'static,
     {
         self.registry.register(id, summary, make);
+        self
+    }
+
+    /// Adds an encoder, the part of a network that turns observations into features: `policy.encoder=NAME` of the
+    /// configuration takes it. It is there for this whole process, so that whoever reads a policy finds it.
+    #[must_use]
+    pub fn encoder(self, name: &str, encoder: impl Encoder + 'static) -> Self {
+        register_encoder(name, Arc::new(encoder));
         self
     }
 

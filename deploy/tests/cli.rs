@@ -210,6 +210,51 @@ fn envs_lists_spaces_for_people_and_tools() {
     assert_eq!(cartpole["id"], "CartPole-v1");
     assert_eq!(cartpole["observation_shape"][0], 4);
     assert_eq!(cartpole["episode_steps_max"], 500);
+    assert_eq!(listed.as_array().unwrap().len(), 9);
+    let grid = listed.as_array().unwrap().iter();
+    let grid = grid
+        .into_iter()
+        .find(|row| row["id"] == "GridWorld")
+        .unwrap();
+    assert_eq!(
+        (&grid["action_mask"], &grid["element"]),
+        (&true.into(), &"uint8".into())
+    );
+}
+
+#[test]
+fn envs_check_reports_what_it_saw() {
+    let thorough = ["--seeds", "3", "--steps", "100"];
+    let check = |more: &[&str], code| run(&[&["envs", "check"], more, &thorough].concat(), code);
+    assert_contains(&stdout(&check(&["Catch"], 0)), "Catch conforms:");
+    let options = ["GridWorld", "--set", "environment.options.size=4", "--json"];
+    let report: Value = serde_json::from_str(&stdout(&check(&options, 0))).unwrap();
+    assert_eq!(
+        (&report["steps"], &report["frame"][0]),
+        (&300.into(), &40.into()),
+        "{report}"
+    );
+
+    assert_contains(&stderr(&check(&["Nonesuch-v0"], 64)), "Nonesuch-v0");
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_before_anything_is_loaded() {
+    for (arguments, part) in [
+        (&["--watch"][..], "stdout is none"),
+        (&["--record", "game.avi"], "game.avi"),
+        (&["--record", "game.mp4"], "ffmpeg"),
+        (&["--watch", "--json"], "--json"),
+        (&["--fps", "0"], "fps"),
+    ] {
+        let output = springbok(&["eval", "/nonexistent"])
+            .args(arguments)
+            .env("PATH", "/nonexistent")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert_contains(&stderr(&output), part);
+    }
 }
 
 #[test]
@@ -313,7 +358,8 @@ fn a_run_that_is_missing_or_damaged_cannot_be_played() {
     assert_contains(&stderr(&run(&["eval", path], 74)), "policy.json");
     write(
         "policy.json",
-        r#"{"network": {"observation": {"shape": [4], "element": "float32", "bounds": [null, null], "parts": []},
+        r#"{"network": {
+                "observation": {"shape": [4], "element": "float32", "bounds": [null, null], "parts": []},
                 "action": {"discrete": 2}, "encoder": {"mlp": {"hidden_sizes": [8]}}, "activation": "relu",
                 "core": "none", "gaussian": {"std": "state_independent", "log_std_initial": 0.0, "squash": false},
                 "shared_torso": false, "normalise_observations": false, "popart": false},

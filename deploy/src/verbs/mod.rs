@@ -16,6 +16,9 @@ mod eval;
 mod learner;
 mod train;
 
+pub(crate) use envs::Thoroughness;
+pub(crate) use eval::Eval;
+
 /// Does what `command` asks, with the environments of `registry`.
 ///
 /// # Errors
@@ -38,14 +41,14 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
             supervised,
             index,
         } => actor::run(&layers, learner, supervised, index, registry),
-        Command::Eval {
-            run_directory,
-            episodes,
-            seed,
-            json,
-        } => eval::run(&run_directory, episodes, seed, json, &registry),
+        Command::Eval(eval) => eval::run(&eval, &registry),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::Envs { json } => envs::run(json, &registry),
+        Command::EnvsCheck {
+            layers,
+            thoroughness,
+            json,
+        } => envs::check(&layers, thoroughness, json, &registry),
         Command::ConfigPrint { layers, toml } => config::print(&layers, toml),
         Command::ConfigCheck { layers } => config::check(&layers, &registry),
     }
