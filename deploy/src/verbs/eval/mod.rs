@@ -158,9 +158,14 @@ fn print(report: &Report, json: bool) {
         output::json(report);
         return;
     }
+    let both = report.greedy.is_some() && report.sampled.is_some();
     output::line(&format!(
-        "{}, {} episodes each way, seed {}",
-        report.environment, report.episodes, report.seed
+        "{}, {} episode{}{}, seed {}",
+        report.environment,
+        report.episodes,
+        if report.episodes == 1 { "" } else { "s" },
+        if both { " each way" } else { "" },
+        report.seed
     ));
     for (way, returns) in [("greedy", &report.greedy), ("sampled", &report.sampled)] {
         if let Some(returns) = returns {
