@@ -9,6 +9,8 @@
     reason = "only tests use this library, and a panic is how a test fails"
 )]
 
+pub mod kinds;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
@@ -201,6 +203,12 @@ pub struct Trained {
 /// Starts `springbok train --json` on the CPU with further arguments.
 #[must_use]
 pub fn train(binary: &str, arguments: &[&str]) -> Train {
+    train_with(binary, arguments, &[])
+}
+
+/// The same with environment variables.
+#[must_use]
+pub fn train_with(binary: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Train {
     let out = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new(binary);
     command
@@ -208,7 +216,8 @@ pub fn train(binary: &str, arguments: &[&str]) -> Train {
             "train", "--json", "--device", "cpu", "--name", "run", "--out",
         ])
         .arg(out.path())
-        .args(arguments);
+        .args(arguments)
+        .envs(variables.iter().copied());
     let mut program = Program::start(command);
     program.run_directory = Some(out.path().join("run"));
     Train { program, out }

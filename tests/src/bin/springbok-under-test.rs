@@ -4,5 +4,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    springbok::Launcher::new().main()
+    springbok::Launcher::new()
+        .environment(
+            "Kinds",
+            "episodes of two kinds with known values, for tests",
+            springbok_tests::kinds::Kinds::from_options,
+        )
+        .main()
 }
