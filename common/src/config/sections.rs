@@ -192,8 +192,8 @@ sections! {
         /// What turns an observation into features: "auto", "mlp", "minatar_conv", "nature_conv", "impala_resnet" or a
         /// registered name; "auto" takes a convolution for images of three axes and else "mlp".
         encoder: String = "auto".to_owned();
-        /// Width of each fully connected layer; "none" takes those usual for the encoder: [64, 64] for "mlp", [128], [512]
-        /// and [256] after the convolutions of "minatar_conv", "nature_conv" and "impala_resnet".
+        /// Width of each fully connected layer; "none" takes those usual for the encoder: [64, 64] for "mlp", and one of
+        /// 128, 512 or 256 after the convolutions of "minatar_conv", "nature_conv" or "impala_resnet".
         hidden_sizes: Option<Vec<usize>> = None;
         /// Activation after each fully connected layer.
         activation: Activation = Activation::Relu;
