@@ -112,6 +112,7 @@ impl Actor {
             rollout: terms.rollout,
         };
         check_fingerprint(&options.learner, &agreement, terms)?;
+        check_network(&agreement)?;
         let inference = Inference::new(
             &agreement.network,
             terms.rollout.environments,
@@ -313,6 +314,25 @@ fn learner_event(
 /// Decorrelates the actors of one run.
 fn actor_seed(terms: &JoinTerms) -> u64 {
     mix_seed(terms.seed, u64::from(terms.actor_index))
+}
+
+/// Whether this program can build the learner's network, and it fits the environment.
+fn check_network(agreement: &Agreement) -> Result<(), ActorError> {
+    let (network, environment) = (&agreement.network, &agreement.environment);
+    let fits =
+        network.observation == environment.observation && network.action == environment.action;
+    match network.fault() {
+        None if fits => Ok(()),
+        None => Err(ActorError::Network(format!(
+            "it sees {} and chooses {}, but {} shows {} and has {}",
+            network.observation,
+            network.action,
+            environment.id,
+            environment.observation,
+            environment.action
+        ))),
+        Some(fault) => Err(ActorError::Network(fault)),
+    }
 }
 
 fn build_environments(

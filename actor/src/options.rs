@@ -112,6 +112,9 @@ pub enum ActorError {
         /// The learner's.
         there: SpecFingerprint,
     },
+    /// The learner's network cannot be built here.
+    #[error("the learner's network cannot be built here: {0}")]
+    Network(String),
     /// The learner sent something outside the protocol.
     #[error("the learner at {url} broke the protocol: {cause}")]
     Protocol {
@@ -138,6 +141,7 @@ impl ActorError {
             | Self::Refused { .. }
             | Self::EnvironmentOptions { .. }
             | Self::Environment(_)
+            | Self::Network(_)
             | Self::Fingerprint { .. } => 64,
             Self::Protocol { .. } | Self::Rollout(_) | Self::RolloutThread(_) => 70,
         }

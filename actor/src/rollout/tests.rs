@@ -9,13 +9,13 @@ use bytes::Bytes;
 use springbok_common::{
     arrays::{ActionsRef, ElementsMut, ElementsRef},
     policy::{ActorCritic, export_flat, layout_fingerprint},
-    spec::{Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
+    spec::{Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
     unroll::EpisodeSummary,
 };
 
 use super::*;
 use crate::{
-    environment::{Environment, Registry, Step},
+    environment::{Environment, Frame, Registry, Step},
     vector::SyncVector,
 };
 
@@ -78,7 +78,7 @@ fn agreement() -> Agreement {
     }
 }
 
-fn rollout(agreement: &Agreement) -> Rollout {
+fn scripted_vector(agreement: &Agreement) -> SyncVector {
     let spec = agreement.environment.clone();
     let made = Arc::new(AtomicU32::new(0));
     let mut registry = Registry::new();
@@ -90,8 +90,11 @@ fn rollout(agreement: &Agreement) -> Rollout {
             step: 0,
         })
     });
-    let options = toml::Table::new();
-    let environments = SyncVector::new(&registry, "Scripted", &options, K, 1).unwrap();
+    SyncVector::new(&registry, "Scripted", &toml::Table::new(), K, 1).unwrap()
+}
+
+fn rollout(agreement: &Agreement) -> Rollout {
+    let environments = scripted_vector(agreement);
     let inference = Inference::new(&agreement.network, K, 2);
     Rollout::new(agreement.clone(), Box::new(environments), inference)
 }
@@ -214,4 +217,117 @@ fn a_stopped_unroll_is_abandoned() {
     let mut rollout = rollout(&agreement);
     rollout.load(&snapshot(&agreement, 0)).unwrap();
     assert_eq!(rollout.fill(order(1), None, &|| true).unwrap(), None);
+}
+
+/// Environments that fail at the steps `fails`, counted from the first of all; they can begin anew `restarts` times.
+struct Failing {
+    inner: SyncVector,
+    steps: u32,
+    fails: Vec<u32>,
+    restarts: u32,
+}
+
+impl VectorEnvironment for Failing {
+    fn spec(&self) -> &EnvironmentSpec {
+        self.inner.spec()
+    }
+
+    fn environments(&self) -> usize {
+        self.inner.environments()
+    }
+
+    fn observations(&self) -> ElementsRef<'_> {
+        self.inner.observations()
+    }
+
+    fn action_masks(&self) -> &[u8] {
+        self.inner.action_masks()
+    }
+
+    fn step(
+        &mut self,
+        actions: ActionsRef<'_>,
+        sink: &mut StepSink<'_>,
+    ) -> Result<(), EnvironmentError> {
+        self.steps += 1;
+        self.inner.step(actions, sink)?;
+        if self.fails.contains(&self.steps) {
+            return Err(failed("it fell over"));
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), EnvironmentError> {
+        self.restarts = self
+            .restarts
+            .checked_sub(1)
+            .ok_or_else(|| failed("too often"))?;
+        self.inner.restart()
+    }
+
+    fn render(
+        &mut self,
+        _environment: usize,
+        _frame: &mut Frame,
+    ) -> Result<bool, EnvironmentError> {
+        Ok(false)
+    }
+}
+
+fn failed(reason: &str) -> EnvironmentError {
+    EnvironmentError::Failed {
+        environment: "Scripted".into(),
+        reason: reason.into(),
+    }
+}
+
+fn failing(agreement: &Agreement, fails: Vec<u32>, restarts: u32) -> Rollout {
+    let environments = Failing {
+        inner: scripted_vector(agreement),
+        steps: 0,
+        fails,
+        restarts,
+    };
+    let inference = Inference::new(&agreement.network, K, 2);
+    let mut rollout = Rollout::new(agreement.clone(), Box::new(environments), inference);
+    rollout.load(&snapshot(agreement, 5)).unwrap();
+    rollout
+}
+
+#[test]
+fn a_failing_environment_costs_only_the_unroll_in_the_making() {
+    let mut agreement = agreement();
+    agreement.network.core = CoreSpec::Gru { size: 4 };
+    // In the middle of the second unroll, and again three steps after the new beginning.
+    let mut rollout = failing(&agreement, vec![15, 18], 2);
+    let first = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+    assert!(first.parts().core_states.iter().all(|state| *state == 0.0));
+    let second = rollout
+        .fill(order(2), Some(first.into_parts()), &|| false)
+        .unwrap()
+        .unwrap();
+    assert_eq!(second.header().sequence, UnrollSequence(2));
+    let parts = second.parts();
+    assert!(
+        parts.core_states.iter().all(|state| *state == 0.0),
+        "memory begins anew with the episodes"
+    );
+    // Environment 0: number 0, step 0 of an episode; nothing of the two failed attempts is left.
+    let begun = parts.observations.slice(0..3).to_f32();
+    assert_eq!((begun[0], begun[2]), (0.0, 0.0));
+    assert_eq!(parts.final_rows.len(), 2);
+    assert_eq!(parts.episodes.len(), 7);
+    let third = rollout.fill(order(3), None, &|| false).unwrap().unwrap();
+    assert!(third.parts().core_states.iter().any(|state| *state != 0.0));
+}
+
+#[test]
+fn an_environment_that_fails_for_good_ends_the_actor_with_its_reason() {
+    let agreement = agreement();
+    let mut rollout = failing(&agreement, vec![2, 4], 1);
+    let ended = rollout.fill(order(1), None, &|| false).unwrap_err();
+    assert_eq!(
+        ended.to_string(),
+        "environment `Scripted` failed: too often"
+    );
 }
