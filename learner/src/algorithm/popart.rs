@@ -1,5 +1,6 @@
 //! PopArt: value targets of any size, normalised adaptively while the outputs of the value head are preserved
-//! (van Hasselt et al. 2016, "Learning values across many orders of magnitude", arXiv 1602.07714, sec. 2.2).
+//! (van Hasselt et al. 2016, "Learning values across many orders of magnitude", arXiv 1602.07714, sec. 2.2). The
+//! network rescales its own value head, [`springbok_common::policy::ActorCritic::with_value_statistics`].
 
 /// Bounds of the standard deviation.
 const SIGMA: [f64; 2] = [1e-4, 1e6];
@@ -58,16 +59,14 @@ impl PopArt {
     }
 }
 
-/// Weights and bias of the value head after the statistics moved from `old` to `new`: the outputs
-/// sigma * (w x + b) + mean stay what they were.
-pub fn preserve_outputs(weights: &mut [f64], bias: &mut f64, old: &PopArt, new: &PopArt) {
-    let scale = old.sigma() / new.sigma();
-    weights.iter_mut().for_each(|weight| *weight *= scale);
-    *bias = (old.sigma() * *bias + old.mean() - new.mean()) / new.sigma();
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor, TensorData};
+    use springbok_common::{
+        policy::{ActorCritic, export_flat, import_flat},
+        spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec},
+    };
+
     use super::*;
     use crate::golden;
 
@@ -84,36 +83,62 @@ mod tests {
                 step_size: golden::number(&config["step_size"]),
                 initial_share: 0.0,
             };
-            let mut weights = golden::numbers(&case["input"]["w"]);
-            let mut bias = golden::number(&case["input"]["b"]);
-            let features = golden::numbers(&case["input"]["features"]);
+            let weights = golden::numbers_f32(&case["input"]["w"]);
+            let bias = golden::numbers_f32(&case["input"]["b"]);
+            let features = golden::numbers_f32(&case["input"]["features"]);
+            let mut network = linear_value(&weights, &bias);
             for step in case["expected"].as_array().unwrap() {
-                let old = state;
                 let targets = golden::numbers(&step["targets"]);
                 state.update(targets.iter().copied());
-                preserve_outputs(&mut weights, &mut bias, &old, &state);
-                let normalised = targets.iter().map(|x| (x - state.mean()) / state.sigma());
-                let outputs = features.chunks(weights.len()).map(|row| {
-                    let product: f64 = row.iter().zip(&weights).map(|(x, w)| x * w).sum();
-                    state.sigma() * (product + bias) + state.mean()
-                });
-                let close = |got: Vec<f64>, key: &str| {
-                    let expected = golden::numbers(&step[key]);
-                    assert_eq!(got.len(), expected.len());
-                    for (got, expected) in got.iter().zip(&expected) {
-                        let scale = expected.abs().max(1.0);
-                        assert!((got - expected).abs() <= 1e-9 * scale, "{name} {key}");
-                    }
+                network = network.with_value_statistics(state.mean() as f32, state.sigma() as f32);
+                let close = |got: &[f64], key: &str| {
+                    let field = format!("{name} {key}");
+                    golden::assert_close(&field, got, &golden::numbers(&step[key]), 1e-9);
                 };
-                close(vec![state.mean()], "mean");
-                close(vec![state.second_moment], "second_moment");
-                close(vec![state.sigma()], "sigma");
-                close(weights.clone(), "w");
-                close(vec![bias], "b");
-                close(normalised.collect(), "normalised_targets");
-                close(outputs.collect(), "unnormalised_output");
+                close(&[state.mean()], "mean");
+                close(&[state.second_moment], "second_moment");
+                close(&[state.sigma()], "sigma");
+                let normalised = targets.iter().map(|x| (x - state.mean()) / state.sigma());
+                close(&normalised.collect::<Vec<_>>(), "normalised_targets");
+
+                // The production network keeps its outputs and has exactly these weights.
+                let close = |got: &[f32], key: &str| {
+                    let field = format!("{name} {key}");
+                    golden::assert_close_f32(&field, got, &golden::numbers(&step[key]), 1e-4);
+                };
+                let flat = export_flat(&network);
+                let (words, _) = flat.as_chunks::<4>();
+                let flat: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+                // The value head and then its statistics, mean and deviation, come last.
+                let head = &flat[flat.len() - weights.len() - 3..];
+                close(&head[..weights.len()], "w");
+                close(&head[weights.len()..=weights.len()], "b");
+                let shape = [features.len() / weights.len(), weights.len()];
+                let rows = TensorData::new(features.clone(), shape);
+                let outputs = network.values_after(Tensor::from_data(rows, &Device::flex()), None);
+                let outputs: Vec<f32> = outputs.into_data().try_into_vec().unwrap();
+                close(&outputs, "unnormalised_output");
             }
         });
+    }
+
+    /// A network whose value is w x + b.
+    fn linear_value(weights: &[f32], bias: &[f32]) -> ActorCritic {
+        let environment = EnvironmentSpec::new(
+            "Golden",
+            ObservationSpec::floats([weights.len()], [-1e6, 1e6]),
+            ActionSpec::Discrete(2),
+        );
+        let mut spec = NetworkSpec::mlp(&environment, vec![], Activation::Tanh, true);
+        spec.popart = true;
+        let policy_head = vec![0.0; 2 * weights.len() + 2];
+        let statistics = [0.0, 1.0];
+        let flat: Vec<u8> = [&policy_head[..], weights, bias, &statistics]
+            .concat()
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        import_flat(ActorCritic::blank(&spec, &Device::flex()), &flat).unwrap()
     }
 
     #[test]
