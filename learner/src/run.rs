@@ -193,11 +193,12 @@ impl Learner {
     ) -> Result<oneshot::Receiver<TrainerResult>, LearnerError> {
         let (result, receiver) = oneshot::channel();
         let (config, agreement) = (self.config.clone(), self.agreement.clone());
+        let stop = self.stop.clone();
         thread::Builder::new()
             .name("trainer".to_owned())
             .stack_size(TRAINER_STACK_BYTES)
             .spawn(move || {
-                let updater = Updater::new(&config, &agreement, device);
+                let updater = Updater::new(&config, &agreement, device).stopped_by(stop);
                 // Nobody waits for the result only if the learner has failed already.
                 let _ = result.send(run_loop::run(updater, &config, links));
             })

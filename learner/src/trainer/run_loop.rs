@@ -277,6 +277,11 @@ impl<U: PolicyUpdater> Trainer<U> {
                 let row = self.row(&metrics, &window, elapsed);
                 self.links.metrics.write(&row)
             }
+            Err(UpdateFault::Stopped) => {
+                // The run ends: these wait for a training that does not come.
+                self.links.books.lock().ledger.discard(taken.len() as u64);
+                Ok(())
+            }
             Err(fault) => {
                 self.tally.busy += begun.elapsed();
                 self.roll_back(taken.len() as u64, fault)

@@ -32,9 +32,9 @@ use crate::{
     testing,
 };
 
-/// Fails at the updates whose numbers it is given, and otherwise counts up its parameters.
+/// Fails at the updates whose numbers it is given, as given, and otherwise counts up its parameters.
 struct Scripted {
-    fails_at: Vec<u32>,
+    faults: Vec<(u32, UpdateFault)>,
     calls: u32,
     parameters: u8,
 }
@@ -44,8 +44,8 @@ impl PolicyUpdater for Scripted {
         assert_eq!(batch.steps(), 16);
         assert!((0.0..=1.0).contains(&remaining));
         self.calls += 1;
-        if self.fails_at.contains(&self.calls) {
-            return Err(UpdateFault::NonFinite { what: "the loss" });
+        if let Some((_, fault)) = self.faults.iter().find(|(call, _)| *call == self.calls) {
+            return Err(*fault);
         }
         self.parameters += 1;
         Ok(UpdateMetrics {
@@ -82,6 +82,12 @@ struct Outcome {
 
 /// Runs the trainer on `unrolls` queued unrolls of version 0, and stops it when they are used up.
 async fn train(config: Config, fails_at: Vec<u32>, unrolls: u64) -> Outcome {
+    let broken = UpdateFault::NonFinite { what: "the loss" };
+    let faults = fails_at.into_iter().map(|call| (call, broken)).collect();
+    train_with(config, faults, unrolls).await
+}
+
+async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u64) -> Outcome {
     let agreement = testing::agreement();
     let fence = Fence {
         run_id: RunId::random(),
@@ -124,7 +130,7 @@ async fn train(config: Config, fails_at: Vec<u32>, unrolls: u64) -> Outcome {
         metrics: MetricsWriter::create(&path).unwrap(),
     };
     let updater = Scripted {
-        fails_at,
+        faults,
         calls: 0,
         parameters: 0,
     };
@@ -197,6 +203,17 @@ async fn a_rolled_back_update_is_counted_and_publishes_nothing() {
     );
     assert_eq!((outcome.counts.trained, outcome.counts.evicted), (4, 2));
     assert_eq!(report.parameters[..], [2; 4]);
+}
+
+#[tokio::test]
+async fn a_stopped_update_is_no_fault_and_its_unrolls_are_discarded() {
+    let outcome = train_with(config(), vec![(3, UpdateFault::Stopped)], 6).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(
+        (report.version, report.tally.updates_rolled_back),
+        (PolicyVersion(2), 0)
+    );
+    assert_eq!((outcome.counts.trained, outcome.counts.discarded), (4, 2));
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use springbok_common::{
     spec::{CoreSpec, NetworkSpec},
     unroll::Agreement,
 };
+use tokio_util::sync::CancellationToken;
 
 pub use outcome::{UpdateFault, UpdateMetrics};
 pub use settings::UpdateConfig;
@@ -50,6 +51,8 @@ pub struct Updater {
     value_parameters: Vec<ParamId>,
     rng: Pcg64,
     parameters: Bytes,
+    /// Cancelled to give up an update between two of its optimiser steps.
+    stop: CancellationToken,
 }
 
 /// All that an update changes; a clone shares the tensors, so that keeping one costs little.
@@ -133,7 +136,16 @@ impl Updater {
             network: network.clone(),
             device,
             config,
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// Lets `stop` end an update early: it is then undone. An update of a large network can take longer than whoever
+    /// interrupts a run will wait.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
     }
 
     /// The parameters after the last update: little-endian f32 in layout order.
@@ -260,6 +272,9 @@ impl Updater {
             entropy: self.config.entropy_coefficient.at(progress_remaining),
         };
         let trace = self.optimise(material, arrival, targets, plan, rates);
+        if self.stop.is_cancelled() {
+            return Err(UpdateFault::Stopped);
+        }
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
         let parameters = export_flat(&self.learnt.model);
@@ -295,6 +310,9 @@ impl Updater {
             trace.log_probs.clear();
             trace.rows.clear();
             for units in minibatches {
+                if self.stop.is_cancelled() {
+                    return trace;
+                }
                 let Some(minibatch) = self.gather(material, arrival, &targets, units) else {
                     continue;
                 };

@@ -232,6 +232,19 @@ fn a_failed_update_leaves_no_trace() {
 }
 
 #[test]
+fn a_stopped_update_leaves_no_trace() {
+    let stop = CancellationToken::new();
+    let mut stopped = updater(settings(SurrogateKind::Behaviour), 7).stopped_by(stop.clone());
+    let good = batch(&stopped, 3, 0.1);
+    stopped.update(&good, 1.0).unwrap();
+    let before = stopped.parameters();
+    stop.cancel();
+    assert_eq!(stopped.update(&good, 1.0), Err(UpdateFault::Stopped));
+    assert_eq!(stopped.parameters(), before);
+    assert_eq!(export_flat(&stopped.learnt.model), before);
+}
+
+#[test]
 fn each_part_of_the_network_has_its_own_step_size() {
     for (policy, value) in [(0.0, 1e-2), (1e-2, 0.0)] {
         let rates = UpdateConfig {

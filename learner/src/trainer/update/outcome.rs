@@ -50,6 +50,9 @@ pub enum UpdateFault {
         /// What is not finite.
         what: &'static str,
     },
+    /// The run is to end; parameters and optimisers are as before the update.
+    #[error("the run was stopped in the middle of an update, which was undone")]
+    Stopped,
     /// There was no step to train on.
     #[error("the batch has no steps")]
     EmptyBatch,
