@@ -3,6 +3,9 @@
 //! A cause is the number of versions that were published during one stage of an unroll's life. The stages follow each
 //! other without a gap, so the causes of an unroll add up to its lag exactly.
 
+pub mod buckets;
+pub mod odometer;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -140,6 +143,9 @@ pub struct LagSummary {
     pub max: f64,
     /// Mean seconds from an unroll's first action to its training.
     pub seconds: f64,
+    /// Mean environment steps that all actors made from an unroll's first action to its training.
+    #[serde(default)]
+    pub env_steps: f64,
 }
 
 /// Mean lag by cause, in versions, weighted by trained steps; the sum is [`LagSummary::mean`].
@@ -167,11 +173,21 @@ pub struct LagMeter {
     weighted: u128,
     causes: [u128; 5],
     age_seconds: f64,
+    age_env_steps: f64,
+}
+
+/// How long ago an unroll was begun when it was trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Age {
+    /// In time.
+    pub time: Duration,
+    /// In environment steps that all actors made since.
+    pub env_steps: f64,
 }
 
 impl LagMeter {
     /// `steps` were trained with `lag`, `age` after their unroll was begun.
-    pub fn record(&mut self, steps: u64, lag: PolicyLag, causes: &LagCauses, age: Duration) {
+    pub fn record(&mut self, steps: u64, lag: PolicyLag, causes: &LagCauses, age: Age) {
         let weight = u128::from(steps);
         let bin = lag.versions().min(HISTOGRAM_LAG_MAX);
         *self.histogram.entry(bin).or_default() += steps;
@@ -187,7 +203,8 @@ impl LagMeter {
         for (sum, cause) in self.causes.iter_mut().zip(by_cause) {
             *sum += u128::from(cause) * weight;
         }
-        self.age_seconds += age.as_secs_f64() * steps as f64;
+        self.age_seconds += age.time.as_secs_f64() * steps as f64;
+        self.age_env_steps += age.env_steps * steps as f64;
     }
 
     /// The distribution so far; all zero before the first step.
@@ -202,6 +219,7 @@ impl LagMeter {
             p99: self.quantile(0.99),
             max: largest.map_or(0.0, |lag| *lag as f64),
             seconds: self.age_seconds / steps,
+            env_steps: self.age_env_steps / steps,
         }
     }
 
@@ -301,11 +319,16 @@ mod tests {
             queue,
             ..LagCauses::default()
         };
-        meter.record(90, lag(0), &causes(0), Duration::from_secs(1));
-        meter.record(10, lag(5), &causes(5), Duration::from_secs(11));
+        let age = |seconds, env_steps| Age {
+            time: Duration::from_secs(seconds),
+            env_steps,
+        };
+        meter.record(90, lag(0), &causes(0), age(1, 100.0));
+        meter.record(10, lag(5), &causes(5), age(11, 1100.0));
         let summary = meter.summary();
         assert_eq!((summary.mean, summary.p50), (0.5, 0.0));
         assert_eq!((summary.p95, summary.max, summary.seconds), (5.0, 5.0, 2.0));
+        assert_eq!(summary.env_steps, 200.0);
         assert_eq!(meter.causes().queue, 0.5);
     }
 }

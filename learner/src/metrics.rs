@@ -10,7 +10,11 @@ use std::{
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use crate::{error::LearnerError, output};
+use crate::{
+    error::LearnerError,
+    lag::buckets::{BUCKETS, BucketSummary},
+    output,
+};
 
 /// What there is to know about one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +35,8 @@ macro_rules! metrics {
             $(#[doc = $meaning] $variant,)+
         }
 
-        /// The table of all metrics, in the order of [`Metric`].
-        pub const METRICS: &[MetricDoc] = &[
+        /// The metrics that are not about one bucket of lag, in the order of [`Metric`].
+        const PLAIN_METRICS: &[MetricDoc] = &[
             $(MetricDoc { name: $name, unit: $unit, meaning: $meaning },)+
         ];
     };
@@ -61,6 +65,8 @@ metrics! {
     LagP95 = "lag/versions_p95", "versions", "Policy lag of the steps of this update, 95th percentile.";
     LagMax = "lag/versions_max", "versions", "Policy lag of the steps of this update, largest.";
     LagSeconds = "lag/seconds", "s", "Time from an unroll's first action to its training, mean of this update.";
+    LagEnvSteps = "lag/env_steps", "steps", "Environment steps of all actors from an unroll's first action to its training, mean of this update.";
+    LagForward = "lag/forward", "optimiser steps", "Optimiser steps already made on this batch before each of its own, mean.";
     LagPublish = "lag/publish", "versions", "Lag because the actor had not loaded the newest version yet.";
     LagUnroll = "lag/unroll", "versions", "Lag from versions published while the unroll was made.";
     LagOutbox = "lag/outbox", "versions", "Lag from versions published while it waited in the outbox or travelled.";
@@ -89,6 +95,70 @@ metrics! {
     LedgerViolations = "ledger/violations", "1", "1 if the accounts do not balance: must be 0.";
 }
 
+/// What is known about each bucket of lag, in the order of its metrics.
+const BUCKET_METRICS: usize = 6;
+
+macro_rules! bucket_metrics {
+    ($($bucket:literal),+) => {
+        [$([
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/steps"),
+                unit: "steps",
+                meaning: concat!("Steps of this update with a policy lag of ", $bucket, " versions."),
+            },
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/ess"),
+                unit: "1",
+                meaning: concat!("Effective sample size of pi / mu at a lag of ", $bucket, " versions."),
+            },
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/clip_fraction"),
+                unit: "1",
+                meaning: concat!("Share of pi / mu outside the clip range at a lag of ", $bucket, " versions."),
+            },
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/k3"),
+                unit: "nat",
+                meaning: concat!("Estimate k3 of KL(mu || pi) at a lag of ", $bucket, " versions."),
+            },
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/rho_saturation"),
+                unit: "1",
+                meaning: concat!("Share of V-trace ratios cut at rho_bar at a lag of ", $bucket, " versions."),
+            },
+            MetricDoc {
+                name: concat!("lag_bucket/", $bucket, "/abs_advantage"),
+                unit: "1",
+                meaning: concat!("Mean absolute advantage, as the loss sees it, at a lag of ", $bucket, " versions."),
+            },
+        ]),+]
+    };
+}
+
+/// The metrics of each bucket, in the order of [`BUCKET_BOUNDS`].
+const BUCKET_DOCS: [[MetricDoc; BUCKET_METRICS]; BUCKETS] =
+    bucket_metrics!("0", "1", "2", "3", "4", "5-8", "9-16", "17-32", "33+");
+
+const METRIC_COUNT: usize = PLAIN_METRICS.len() + BUCKETS * BUCKET_METRICS;
+
+const ALL_METRICS: [MetricDoc; METRIC_COUNT] = {
+    let mut all = [PLAIN_METRICS[0]; METRIC_COUNT];
+    let mut index = 0;
+    while index < METRIC_COUNT {
+        all[index] = if index < PLAIN_METRICS.len() {
+            PLAIN_METRICS[index]
+        } else {
+            let of_bucket = index - PLAIN_METRICS.len();
+            BUCKET_DOCS[of_bucket / BUCKET_METRICS][of_bucket % BUCKET_METRICS]
+        };
+        index += 1;
+    }
+    all
+};
+
+/// The table of all metrics: those of [`Metric`] in its order, then those of each bucket of lag.
+pub const METRICS: &[MetricDoc] = &ALL_METRICS;
+
 /// The values of one update.
 #[derive(Debug, Clone)]
 pub struct Row([Option<f64>; METRICS.len()]);
@@ -103,6 +173,21 @@ impl Row {
     /// Sets one metric; a value that is not finite is left out, since JSON has no such numbers.
     pub fn set(&mut self, metric: Metric, value: f64) {
         self.0[metric as usize] = value.is_finite().then_some(value);
+    }
+
+    /// Sets the metrics of each bucket in which there were steps.
+    pub fn set_buckets(&mut self, buckets: &[BucketSummary]) {
+        let places = self.0[PLAIN_METRICS.len()..].as_chunks_mut::<BUCKET_METRICS>();
+        for (place, bucket) in places.0.iter_mut().zip(buckets) {
+            *place = [
+                (bucket.steps > 0).then_some(bucket.steps as f64),
+                bucket.ess,
+                bucket.clip_fraction,
+                bucket.k3,
+                bucket.rho_saturation,
+                bucket.abs_advantage,
+            ];
+        }
     }
 
     /// The value of one metric.
@@ -178,6 +263,7 @@ impl MetricsWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lag::buckets::BUCKET_BOUNDS;
 
     #[test]
     fn names_are_distinct_and_described() {
@@ -191,6 +277,9 @@ mod tests {
                 .all(|doc| !doc.unit.is_empty() && doc.meaning.ends_with('.'))
         );
         assert_eq!(METRICS[Metric::LagP95 as usize].name, "lag/versions_p95");
+        for ((bucket, _), docs) in BUCKET_BOUNDS.iter().zip(BUCKET_DOCS) {
+            assert_eq!(docs[1].name, format!("lag_bucket/{bucket}/ess"));
+        }
     }
 
     #[test]
@@ -201,11 +290,18 @@ mod tests {
         let mut row = Row::default();
         row.set(Metric::GlobalStep, 64.0);
         row.set(Metric::Ess, f64::NAN);
+        let mut buckets = vec![BucketSummary::default(); BUCKETS];
+        buckets[5] = BucketSummary {
+            steps: 3,
+            k3: Some(0.5),
+            ..BucketSummary::default()
+        };
+        row.set_buckets(&buckets);
         writer.write(&row).unwrap();
         writer.flush().unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            "{\"global_step\":64.0}\n"
+            "{\"global_step\":64.0,\"lag_bucket/5-8/steps\":3.0,\"lag_bucket/5-8/k3\":0.5}\n"
         );
     }
 }

@@ -300,6 +300,8 @@ impl Learner {
             threshold: tally.threshold,
             lag: tally.lag.summary(),
             lag_causes: tally.lag.causes(),
+            lag_buckets: report.steering.lag_buckets(),
+            lag_forward: report.steering.lag_forward(),
             ess: tally.ess_mean(),
             clip_fraction: tally.clip_fraction_mean(),
             ledger: counts.clone(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{ids::RunId, reject::RejectReason};
 
 use crate::{
-    lag::{CauseSummary, LagSummary},
+    lag::{CauseSummary, LagSummary, buckets::BucketSummary},
     ledger::LedgerCounts,
     roster::ActorCounts,
 };
@@ -92,6 +92,12 @@ pub struct Summary {
     pub lag: LagSummary,
     /// Mean lag by cause.
     pub lag_causes: CauseSummary,
+    /// Health of the trained steps by policy lag.
+    #[serde(default)]
+    pub lag_buckets: Vec<BucketSummary>,
+    /// Optimiser steps already made on a batch before each of its own, mean: the lag within an update.
+    #[serde(default)]
+    pub lag_forward: f64,
     /// Effective sample size of the proximal over behaviour ratios as a share of the steps, mean over updates.
     pub ess: Option<f64>,
     /// Share of steps whose ratio was outside the clip range, mean over updates.

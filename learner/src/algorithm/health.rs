@@ -21,7 +21,7 @@ pub struct Samples<'a, F> {
     pub proximal: &'a [F],
     /// log pi: the learner's parameters now.
     pub current: &'a [F],
-    /// Advantages; only their sign is used.
+    /// Advantages; only their sign and, by lag, their size is used.
     pub advantages: &'a [F],
     /// V(x_t) when the batch arrived.
     pub values: &'a [F],
@@ -90,6 +90,81 @@ pub struct LagRow {
     pub clip_fraction: f64,
     /// KL(mu || pi), estimator k3.
     pub k3: f64,
+    /// Share of steps with p above rho_bar, where V-trace cuts the ratio.
+    pub rho_saturation: f64,
+    /// Mean absolute advantage, in the units of the loss.
+    pub abs_advantage: f64,
+    /// What `ess` was computed from; it can be merged with that of other batches.
+    pub weights: WeightSums,
+}
+
+/// Sums of weights w = exp(log-ratio) from which Kish's effective sample size follows. They are kept relative to the
+/// largest weight, so that nothing overflows and sums of several batches can be merged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightSums {
+    /// N.
+    pub count: u64,
+    /// The largest log-ratio; minus infinity before the first.
+    largest: f64,
+    /// Sum of w / w_max.
+    sum: f64,
+    /// Sum of (w / w_max)^2.
+    squares: f64,
+}
+
+impl Default for WeightSums {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            largest: f64::NEG_INFINITY,
+            sum: 0.0,
+            squares: 0.0,
+        }
+    }
+}
+
+impl WeightSums {
+    /// The sums of these log-ratios.
+    #[must_use]
+    pub fn of(log_ratios: &[f64]) -> Self {
+        let largest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut sums = Self {
+            count: log_ratios.len() as u64,
+            largest,
+            ..Self::default()
+        };
+        for log_ratio in log_ratios {
+            let weight = (log_ratio - largest).exp();
+            sums.sum += weight;
+            sums.squares += weight * weight;
+        }
+        sums
+    }
+
+    /// Adds the weights of `other`, on the scale of the larger of both.
+    pub fn merge(&mut self, other: &Self) {
+        let largest = self.largest.max(other.largest);
+        let scaled = |sums: &Self| {
+            if sums.count == 0 {
+                return (0.0, 0.0);
+            }
+            let factor = (sums.largest - largest).exp();
+            (sums.sum * factor, sums.squares * factor * factor)
+        };
+        let (mine, theirs) = (scaled(self), scaled(other));
+        *self = Self {
+            count: self.count + other.count,
+            largest,
+            sum: mine.0 + theirs.0,
+            squares: mine.1 + theirs.1,
+        };
+    }
+
+    /// (sum w)^2 / (N sum w^2), in `(0, 1]`; NaN without a weight.
+    #[must_use]
+    pub fn effective_sample_size(&self) -> f64 {
+        self.sum * self.sum / (self.count as f64 * self.squares)
+    }
 }
 
 /// Estimates of KL(old || new) from samples of old, with l = log new - log old (Schulman 2020, "Approximating KL
@@ -149,7 +224,7 @@ pub fn health<F: Real>(
             &pick(samples.values, &steps),
             &pick(samples.targets, &steps),
         ),
-        per_lag: per_lag(&b, &lags, clip_epsilon),
+        per_lag: per_lag(&b, &p, &advantages, &lags, clip_epsilon, rho_bar),
     })
 }
 
@@ -188,15 +263,7 @@ impl<F: Real> Samples<'_, F> {
 /// are equal, NaN for an empty list. Uncapped: capped weights flatter.
 #[must_use]
 pub fn effective_sample_size(log_ratios: &[f64]) -> f64 {
-    let largest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let (mut sum, mut squares) = (0.0, 0.0);
-    for log_ratio in log_ratios {
-        // Relative to the largest, so that nothing overflows.
-        let weight = (log_ratio - largest).exp();
-        sum += weight;
-        squares += weight * weight;
-    }
-    sum * sum / (log_ratios.len() as f64 * squares)
+    WeightSums::of(log_ratios).effective_sample_size()
 }
 
 /// Share of ratios outside `[1 - epsilon, 1 + epsilon]`; NaN for an empty list.
@@ -250,18 +317,33 @@ pub fn explained_variance(values: &[f64], targets: &[f64]) -> Option<f64> {
     Some(1.0 - (moments(&residuals, None).std / total).powi(2))
 }
 
-/// The table of [`LagRow`]s for log-ratios and the lag of each.
-fn per_lag(log_ratios: &[f64], lags: &[u64], clip_epsilon: f64) -> Vec<LagRow> {
-    let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for (log_ratio, lag) in log_ratios.iter().zip(lags) {
-        groups.entry(*lag).or_default().push(*log_ratio);
+/// The table of [`LagRow`]s for the log-ratios b and p, the advantages and the lag of each step.
+fn per_lag(
+    b: &[f64],
+    p: &[f64],
+    advantages: &[f64],
+    lags: &[u64],
+    clip_epsilon: f64,
+    rho_bar: Option<f64>,
+) -> Vec<LagRow> {
+    let mut groups: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (step, lag) in lags.iter().enumerate() {
+        groups.entry(*lag).or_default().push(step);
     }
-    let rows = groups.into_iter().map(|(lag, group)| LagRow {
-        lag,
-        count: group.len(),
-        ess: effective_sample_size(&group),
-        clip_fraction: clip_fraction(&group, clip_epsilon),
-        k3: kl_estimates(&group).k3,
+    let rows = groups.into_iter().map(|(lag, steps)| {
+        let ratios = pick(b, &steps);
+        let weights = WeightSums::of(&ratios);
+        LagRow {
+            lag,
+            count: steps.len(),
+            ess: weights.effective_sample_size(),
+            clip_fraction: clip_fraction(&ratios, clip_epsilon),
+            k3: kl_estimates(&ratios).k3,
+            rho_saturation: rho_bar
+                .map_or(0.0, |cap| share(steps.iter(), |step| p[*step].exp() > cap)),
+            abs_advantage: mean(steps.iter().map(|step| advantages[*step].abs())),
+            weights,
+        }
     });
     rows.collect()
 }

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod run_loop;
 #[cfg(test)]
 mod run_loop_tests;
+pub mod steering;
 pub mod tally;
 pub mod update;
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PolicyUpdater,
     batch::{Batch, Member},
+    steering::Steering,
     tally::Tally,
     update::{UpdateFault, UpdateMetrics},
 };
@@ -25,7 +26,7 @@ use crate::{
     EventSink,
     books::Books,
     error::LearnerError,
-    lag::{LagCauses, LagMeter, Moments, Timeline},
+    lag::{Age, LagCauses, LagMeter, Moments, Timeline},
     ledger::LedgerCounts,
     metrics::{Metric, MetricsWriter, Row},
     publisher::Publisher,
@@ -60,6 +61,8 @@ pub struct TrainerLinks {
 pub struct TrainerReport {
     /// The counts.
     pub tally: Tally,
+    /// What was measured and done about policy lag.
+    pub steering: Steering,
     /// The last version.
     pub version: PolicyVersion,
     /// Its parameters, little-endian f32 in layout order.
@@ -117,6 +120,7 @@ struct Trainer<U> {
     collected: Vec<Taken>,
     batch: Batch,
     tally: Tally,
+    steering: Steering,
     non_finite_in_a_row: u32,
     started: Instant,
     reported: Reported,
@@ -143,6 +147,7 @@ pub fn run<U: PolicyUpdater>(
         collected: Vec::new(),
         batch: Batch::default(),
         tally: Tally::default(),
+        steering: Steering::default(),
         non_finite_in_a_row: 0,
         started,
         reported: Reported {
@@ -161,6 +166,7 @@ pub fn run<U: PolicyUpdater>(
     Ok(TrainerReport {
         wall: trainer.started.elapsed(),
         tally: trainer.tally,
+        steering: trainer.steering,
         version: trainer.version,
         parameters: trainer.parameters,
     })
@@ -214,6 +220,7 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     fn accept(&mut self, arrived: Arrived) {
         let taken = Instant::now();
+        self.steering.odometer.read(taken, self.env_steps());
         let Arrived {
             unroll,
             actor,
@@ -250,6 +257,7 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     fn train(&mut self) -> Result<(), LearnerError> {
         let begun = Instant::now();
+        self.steering.odometer.read(begun, self.env_steps());
         let taken = mem::take(&mut self.collected);
         let unrolls: Vec<_> = taken
             .iter()
@@ -274,7 +282,8 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.tally.health(metrics.ess_prox, metrics.clip_fraction);
                 self.reported.ess = metrics.ess_prox;
                 self.reported.clip_fraction = metrics.clip_fraction;
-                let row = self.row(&metrics, &window, elapsed);
+                let mut row = self.row(&metrics, &window, elapsed);
+                self.steering.updated(&metrics, &mut row);
                 self.links.metrics.write(&row)
             }
             Err(UpdateFault::Stopped) => {
@@ -311,7 +320,11 @@ impl<U: PolicyUpdater> Trainer<U> {
             let steps = taken.unroll.steps() as u64;
             let behaviour = taken.unroll.header().version;
             let causes = LagCauses::split(&self.timeline, behaviour, self.version, &taken.moments);
-            let age = trained_at.saturating_duration_since(taken.moments.opened);
+            let opened = taken.moments.opened;
+            let age = Age {
+                time: trained_at.saturating_duration_since(opened),
+                env_steps: self.steering.odometer.since(opened),
+            };
             window.record(steps, taken.lag, &causes, age);
             self.tally.lag.record(steps, taken.lag, &causes, age);
             self.tally.trained_steps += steps;
@@ -412,6 +425,7 @@ fn set_lag(row: &mut Row, window: &LagMeter) {
     row.set(Metric::LagP95, lag.p95);
     row.set(Metric::LagMax, lag.max);
     row.set(Metric::LagSeconds, lag.seconds);
+    row.set(Metric::LagEnvSteps, lag.env_steps);
     let causes = window.causes();
     row.set(Metric::LagPublish, causes.publish);
     row.set(Metric::LagUnroll, causes.unroll);

@@ -63,6 +63,7 @@ impl PolicyUpdater for Scripted {
             advantage_mean: 0.0,
             advantage_std: 1.0,
             learning_rate: 1e-3,
+            optimiser_steps: 16,
             per_lag: vec![],
         })
     }
@@ -185,6 +186,9 @@ async fn each_batch_makes_a_version_and_a_line() {
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[2]["global_step"], 48.0);
     assert_eq!(lines[2]["lag/versions_p95"], 2.0);
+    // Optimiser steps 0 to 15 of an update follow 7.5 others on average.
+    assert_eq!(lines[2]["lag/forward"], 7.5);
+    assert_eq!(report.steering.lag_forward(), 7.5);
     assert_eq!(lines[2]["ledger/violations"], 0.0);
     assert!(lines[2].get("losses/explained_variance").is_none());
     assert!(matches!(

@@ -44,20 +44,20 @@ pub struct Tally {
 
 /// Mean of the finite numbers among those given.
 #[derive(Debug, Default)]
-struct Mean {
+pub(super) struct Mean {
     sum: f64,
     count: u64,
 }
 
 impl Mean {
-    fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) {
         if value.is_finite() {
             self.sum += value;
             self.count += 1;
         }
     }
 
-    fn get(&self) -> Option<f64> {
+    pub(super) fn get(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 }

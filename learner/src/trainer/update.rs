@@ -374,6 +374,7 @@ impl Updater {
             advantage_mean: targets.raw.mean,
             advantage_std: targets.raw.std,
             learning_rate: rates.policy,
+            optimiser_steps: count as u64,
             per_lag: health.per_lag,
         })
     }

@@ -119,6 +119,35 @@ fn lags_of_columns_are_those_of_their_steps() {
 }
 
 #[test]
+fn rows_by_lag_have_their_own_saturation_and_advantages() {
+    // p is 1 at lag 0 and e^0.5 or e^-0.5 at lag 3.
+    let proximal = [-1.0_f32, -0.5, -1.0, -1.5];
+    let now = [-1.0_f32; 4];
+    let mut given = samples(&now, &proximal, &[0, 3]);
+    given.advantages = &[2.0, -1.0, -4.0, 3.0];
+    let found = health(&given, 0.2, Some(1.0)).expect("valid steps");
+    let rows: Vec<(f64, f64)> = found
+        .per_lag
+        .iter()
+        .map(|row| (row.rho_saturation, row.abs_advantage))
+        .collect();
+    assert_eq!(rows, [(0.0, 3.0), (0.5, 2.0)]);
+}
+
+#[test]
+fn merged_sums_are_those_of_all_weights_on_whatever_scale() {
+    let (near, far) = ([0.1, -0.3, 0.0], [700.0, 699.0, 701.5]);
+    let mut merged = WeightSums::default();
+    for part in [&near[..], &[], &far[..], &near[..]] {
+        merged.merge(&WeightSums::of(part));
+    }
+    let all = effective_sample_size(&[near, far, near].concat());
+    assert_eq!(merged.count, 9);
+    assert!((merged.effective_sample_size() - all).abs() < 1e-12);
+    assert!(WeightSums::default().effective_sample_size().is_nan());
+}
+
+#[test]
 fn binding_clips_need_the_sign_of_the_advantage() {
     let log_ratios = [0.5_f64, 0.5, -0.5, -0.5, 0.0];
     let advantages = [1.0, -1.0, 1.0, -1.0, 1.0];

@@ -37,6 +37,8 @@ pub struct UpdateMetrics {
     pub advantage_std: f64,
     /// Step size for the policy.
     pub learning_rate: f64,
+    /// Optimiser steps made.
+    pub optimiser_steps: u64,
     /// One row per policy lag that occurs in the batch.
     pub per_lag: Vec<LagRow>,
 }
