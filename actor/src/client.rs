@@ -86,6 +86,8 @@ enum Ended {
 struct Parcel {
     message: v1::Unroll,
     finished: Instant,
+    /// When the parameters that made it had arrived.
+    received: Instant,
 }
 
 struct Actor {
@@ -156,6 +158,7 @@ impl Actor {
         let mut event = Event::Joined {
             life: life(&joined.terms),
             outbox_unrolls: joined.terms.outbox_unrolls,
+            unrolls_per_snapshot: joined.terms.unrolls_per_snapshot,
         };
         let mut cause = String::new();
         loop {
@@ -232,6 +235,7 @@ impl Actor {
             payload: Parcel {
                 message,
                 finished: finished.at,
+                received: finished.received,
             },
         }
     }
@@ -246,7 +250,9 @@ impl Actor {
             Action::Send(parcel) => {
                 let mut message = parcel.message;
                 if let Some(timing) = &mut message.timing {
-                    timing.outbox_us = micros(parcel.finished.elapsed());
+                    let now = Instant::now();
+                    timing.outbox_us = micros(now.saturating_duration_since(parcel.finished));
+                    timing.held_us = micros(now.saturating_duration_since(parcel.received));
                 }
                 link.send(actor_message::Kind::Unroll(message));
             }

@@ -16,7 +16,7 @@ use springbok_common::{
     policy::{layout_fingerprint, payload_bytes},
     snapshot::ParameterSnapshot,
     spec::PROTOCOL_REVISION,
-    unroll::Agreement,
+    unroll::{Agreement, Served},
     version::LearnerEpoch,
     wire::{JoinTerms, SnapshotAssembler, join_terms},
 };
@@ -306,7 +306,7 @@ fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_messa
     }
 }
 
-/// Puts the snapshots of one parameter stream into the cell from which the rollout thread takes the newest.
+/// Puts the snapshots of one parameter stream into the cell from which the rollout thread takes them.
 struct Follower {
     run_id: RunId,
     epoch: LearnerEpoch,
@@ -350,8 +350,10 @@ impl Follower {
         let version = chunk.policy_version;
         match self.assembler.push(chunk) {
             Ok(None) => {}
-            Ok(Some(snapshot)) if snapshot.epoch() == self.epoch => self.publish(snapshot),
-            Ok(Some(snapshot)) => self.refuse(
+            Ok(Some((snapshot, served))) if snapshot.epoch() == self.epoch => {
+                self.publish(snapshot, served);
+            }
+            Ok(Some((snapshot, _))) => self.refuse(
                 version,
                 &format!("it is from epoch {}, not {}", snapshot.epoch(), self.epoch),
             ),
@@ -362,22 +364,14 @@ impl Follower {
         }
     }
 
-    /// Newest wins; within one life of the learner a version never goes back.
-    fn publish(&self, snapshot: ParameterSnapshot) {
-        self.cell.send_if_modified(|newest| {
-            let newer = newest.as_ref().is_none_or(|newest| {
-                newest.run_id != self.run_id
-                    || newest.snapshot.epoch() != self.epoch
-                    || newest.snapshot.version() < snapshot.version()
-            });
-            if newer {
-                *newest = Some(Published {
-                    run_id: self.run_id,
-                    snapshot: snapshot.clone(),
-                });
-            }
-            newer
-        });
+    /// What comes last wins: the learner knows which version is to be used, and may serve an older one on purpose.
+    fn publish(&self, snapshot: ParameterSnapshot, served: Served) {
+        self.cell.send_replace(Some(Published {
+            run_id: self.run_id,
+            snapshot,
+            served,
+            received: Instant::now().into_std(),
+        }));
     }
 
     fn refuse(&self, version: u64, cause: &str) {

@@ -10,7 +10,7 @@ use springbok_common::{
     snapshot::ParameterSnapshot,
     spec::ActionSpec,
     step::StepOutcome,
-    unroll::{Agreement, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
+    unroll::{Agreement, Served, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
     version::{LearnerEpoch, PolicyVersion},
 };
 
@@ -64,6 +64,8 @@ pub struct Order {
     pub sequence: UnrollSequence,
     /// How long it had to wait for a place in the outbox.
     pub blocked: Duration,
+    /// How the learner served the parameters that are loaded.
+    pub served: Served,
 }
 
 /// K environments and the policy that plays them.
@@ -193,6 +195,8 @@ impl Rollout {
             environment_us: micros(self.stepping),
             inference_us: micros(self.inferring),
             blocked_us: micros(order.blocked),
+            held_us: 0,
+            served: order.served,
         };
         Ok(true)
     }

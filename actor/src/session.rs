@@ -3,7 +3,7 @@
 //! It decides when an unroll may be begun, what is sent and sent again, what is settled, and when to say goodbye. It
 //! knows no socket, no clock and no tensor; an unroll is an opaque payload.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
 use springbok_common::{
     ids::{RunId, UnrollSequence},
@@ -45,8 +45,10 @@ pub enum Event<P> {
         life: LearnerLife,
         /// Unrolls that may be sent and not acknowledged.
         outbox_unrolls: usize,
+        /// In lock-step, the unrolls that are made each time parameters arrive.
+        unrolls_per_snapshot: Option<NonZeroU32>,
     },
-    /// Verified parameters of this life of the learner are at hand.
+    /// Verified parameters of this life of the learner have arrived.
     Parameters(LearnerLife),
     /// The unroll that [`Action::Begin`] asked for is complete.
     Finished {
@@ -112,6 +114,10 @@ pub struct Session<P> {
     capacity: usize,
     /// Whether parameters of `life` are at hand.
     ready: bool,
+    /// In lock-step, what the arrival of parameters allows.
+    unrolls_per_snapshot: Option<NonZeroU32>,
+    /// Of these, the unrolls not yet begun.
+    allowance: u32,
     /// Complete and not acknowledged, ascending.
     outbox: VecDeque<(UnrollSequence, P)>,
     in_making: Option<UnrollSequence>,
@@ -138,6 +144,8 @@ impl<P: Clone> Session<P> {
             life: None,
             capacity: 0,
             ready: false,
+            unrolls_per_snapshot: None,
+            allowance: 0,
             outbox: VecDeque::new(),
             in_making: None,
             last_produced: None,
@@ -155,8 +163,12 @@ impl<P: Clone> Session<P> {
             Event::Joined {
                 life,
                 outbox_unrolls,
-            } => self.join(life, outbox_unrolls, &mut actions),
-            Event::Parameters(life) => self.ready |= self.life == Some(life),
+                unrolls_per_snapshot,
+            } => {
+                self.unrolls_per_snapshot = unrolls_per_snapshot;
+                self.join(life, outbox_unrolls, &mut actions);
+            }
+            Event::Parameters(life) => self.receive_parameters(life),
             Event::Finished {
                 sequence,
                 life,
@@ -219,6 +231,13 @@ impl<P: Clone> Session<P> {
         self.capacity = outbox_unrolls;
         let unsettled = self.outbox.iter();
         actions.extend(unsettled.map(|(_, payload)| Action::Send(payload.clone())));
+    }
+
+    fn receive_parameters(&mut self, life: LearnerLife) {
+        if self.life == Some(life) {
+            self.ready = true;
+            self.allowance = self.unrolls_per_snapshot.map_or(0, NonZeroU32::get);
+        }
     }
 
     fn finish(
@@ -294,6 +313,12 @@ impl<P: Clone> Session<P> {
         }
         if !self.ready || self.phase != Phase::Streaming {
             return;
+        }
+        if self.unrolls_per_snapshot.is_some() {
+            let Some(left) = self.allowance.checked_sub(1) else {
+                return;
+            };
+            self.allowance = left;
         }
         let sequence = self
             .last_produced

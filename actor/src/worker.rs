@@ -1,4 +1,4 @@
-//! The rollout thread: it waits for permission, loads the newest parameters, makes one unroll, hands it over.
+//! The rollout thread: it waits for permission, loads the parameters that came last, makes one unroll, hands it over.
 
 use std::{
     io,
@@ -14,19 +14,23 @@ use crossbeam_channel as crossbeam;
 use springbok_common::{
     ids::{RunId, UnrollSequence},
     snapshot::ParameterSnapshot,
-    unroll::{Unroll, UnrollParts},
+    unroll::{Served, Unroll, UnrollParts},
 };
 use tokio::sync::{mpsc, watch};
 
 use crate::rollout::{Order, Rollout, RolloutError};
 
-/// The newest verified parameters.
+/// The verified parameters that arrived last.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
     /// The run they belong to.
     pub(crate) run_id: RunId,
     /// The parameters.
     pub(crate) snapshot: ParameterSnapshot,
+    /// How the learner served them.
+    pub(crate) served: Served,
+    /// When they had arrived.
+    pub(crate) received: Instant,
 }
 
 /// Permission to make one unroll.
@@ -45,6 +49,8 @@ pub(crate) struct Finished {
     pub(crate) unroll: Unroll,
     /// The end of its last step.
     pub(crate) at: Instant,
+    /// When the parameters that made it had arrived.
+    pub(crate) received: Instant,
 }
 
 /// The handle to the rollout thread; dropping it abandons the unroll in the making.
@@ -134,7 +140,7 @@ fn work(
     }
 }
 
-/// One unroll under the newest parameters of this moment; `None` if it was abandoned.
+/// One unroll under the parameters that came last; `None` if it was abandoned.
 fn make(
     rollout: &mut Rollout,
     permission: Permission,
@@ -149,10 +155,12 @@ fn make(
         run_id: published.run_id,
         sequence: permission.sequence,
         blocked: permission.blocked,
+        served: published.served,
     };
     let unroll = rollout.fill(order, permission.reuse, &|| stop.load(Ordering::Relaxed))?;
     Ok(unroll.map(|unroll| Finished {
         unroll,
         at: Instant::now(),
+        received: published.received,
     }))
 }

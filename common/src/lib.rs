@@ -5,6 +5,7 @@
 
 pub mod arrays;
 pub mod ids;
+pub mod injection;
 pub mod reject;
 pub mod snapshot;
 pub mod spec;

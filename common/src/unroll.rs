@@ -50,7 +50,7 @@ pub struct EpisodeSummary {
     pub length: u32,
 }
 
-/// Durations on the actor's clock, in microseconds.
+/// Durations on the actor's clock, in microseconds, and what belongs to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UnrollTiming {
     /// From the first action to the last step.
@@ -63,6 +63,19 @@ pub struct UnrollTiming {
     pub inference_us: u64,
     /// Waiting for a place in the outbox before the unroll was begun.
     pub blocked_us: u64,
+    /// From the arrival of the snapshot that made the unroll to the unroll's sending.
+    pub held_us: u64,
+    /// How the learner served that snapshot.
+    pub served: Served,
+}
+
+/// What the learner says when it sends a snapshot, and an unroll made with it repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// The newest version of that moment; later than the snapshot's where policy lag is injected.
+    pub newest: PolicyVersion,
+    /// That moment, in microseconds on the learner's clock.
+    pub issued_us: u64,
 }
 
 /// The content of an unroll before it is checked. Arrays are time-major: row t * K + k is step t of environment k.

@@ -129,7 +129,16 @@ const TRAINING_FLAGS: [Flag; 8] = [
     flag("out", "DIR", "run.out"),
     flag("name", "NAME", "run.name"),
 ];
-const LAG_FLAG: Flag = flag("lag-max", "N", "lag.max_versions");
+const LAG_FLAGS: [Flag; 2] = [
+    flag(
+        "lag",
+        "none|fixed:8|uniform:0..16|per-actor:0,4",
+        "lag.inject",
+    ),
+    flag("lag-max", "N", "lag.max_versions"),
+];
+/// A flag without a value: it sets its key to true.
+const DETERMINISTIC_SWITCH: Flag = flag("deterministic", "", "run.deterministic");
 const ACTORS_FLAG: Flag = flag("actors", "N", "actor.count");
 const LISTEN_FLAG: Flag = flag("listen", "ADDRESS", "learner.listen");
 
@@ -184,8 +193,8 @@ fn program() -> Clap {
 
 fn training_verb(name: &'static str, about: &'static str) -> Clap {
     configured(Clap::new(name).about(about))
-        .args(TRAINING_FLAGS.iter().map(arg))
-        .arg(arg(&LAG_FLAG))
+        .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
+        .arg(switch(&DETERMINISTIC_SWITCH))
         .arg(
             Arg::new("no-progress")
                 .long("no-progress")
@@ -221,8 +230,9 @@ fn actor_verb() -> Clap {
 fn config_verb() -> Clap {
     let all_flags = |name: &'static str, about: &'static str| {
         configured(Clap::new(name).about(about))
-            .args(TRAINING_FLAGS.iter().map(arg))
-            .args([arg(&LAG_FLAG), arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
+            .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
+            .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
+            .arg(switch(&DETERMINISTIC_SWITCH))
     };
     Clap::new("config")
         .about("Show or check the configuration")
@@ -279,6 +289,14 @@ fn arg(flag: &Flag) -> Arg {
         .value_name(flag.value_name)
         .allow_negative_numbers(true)
         .help(help)
+}
+
+/// The argument for a flag without a value.
+fn switch(flag: &Flag) -> Arg {
+    arg(flag)
+        .value_name(None::<&str>)
+        .allow_negative_numbers(false)
+        .action(ArgAction::SetTrue)
 }
 
 fn path(long: &'static str, value_name: &'static str) -> Arg {
@@ -351,16 +369,21 @@ fn layers(matches: &ArgMatches) -> Layers {
     };
     let sets = matches.get_many::<String>("set");
     layers.sets.extend(sets.into_iter().flatten().cloned());
-    let flags =
-        COMMON_FLAGS
-            .iter()
-            .chain(&TRAINING_FLAGS)
-            .chain([&LAG_FLAG, &ACTORS_FLAG, &LISTEN_FLAG]);
+    let flags = COMMON_FLAGS
+        .iter()
+        .chain(&TRAINING_FLAGS)
+        .chain(&LAG_FLAGS)
+        .chain([&ACTORS_FLAG, &LISTEN_FLAG]);
     for flag in flags {
         // A verb that lacks the flag knows nothing of its name.
         if let Ok(Some(value)) = matches.try_get_one::<String>(flag.long) {
             layers.sets.push(format!("{}={value}", flag.key));
         }
+    }
+    if let Ok(Some(true)) = matches.try_get_one::<bool>(DETERMINISTIC_SWITCH.long) {
+        layers
+            .sets
+            .push(format!("{}=true", DETERMINISTIC_SWITCH.key));
     }
     layers
 }
@@ -380,11 +403,11 @@ mod tests {
 
     #[test]
     fn every_flag_names_a_key_that_exists() {
-        let flags = COMMON_FLAGS.iter().chain(&TRAINING_FLAGS).chain([
-            &LAG_FLAG,
-            &ACTORS_FLAG,
-            &LISTEN_FLAG,
-        ]);
+        let flags = COMMON_FLAGS
+            .iter()
+            .chain(&TRAINING_FLAGS)
+            .chain(&LAG_FLAGS)
+            .chain([&DETERMINISTIC_SWITCH, &ACTORS_FLAG, &LISTEN_FLAG]);
         for flag in flags {
             assert!(
                 KEYS.iter().any(|key| key.path == flag.key),

@@ -136,6 +136,7 @@ mod tests {
             threshold: None,
             lag: Default::default(),
             lag_causes: Default::default(),
+            lag_cause_seconds: Default::default(),
             lag_buckets: vec![],
             lag_forward: 0.0,
             ess: None,

@@ -31,6 +31,12 @@ pub enum LearnerError {
         /// Seconds waited.
         seconds: u64,
     },
+    /// In lock-step, an actor is gone.
+    #[error(
+        "an actor is gone, and in lock-step no other can take its place without changing the course of the run; start it \
+         again, or leave out `run.deterministic`"
+    )]
+    LockStep,
     /// The trained policy could not be encoded.
     #[error("the trained policy could not be encoded")]
     Policy(#[from] ParametersError),

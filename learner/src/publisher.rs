@@ -1,4 +1,7 @@
-//! The publisher: a snapshot is encoded once, shared by every stream, and the newest wins.
+//! The publisher: a snapshot is encoded once and shared by every stream. The newest wins, except where policy lag is
+//! injected: then the streams find the past versions on the shelf.
+
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use springbok_common::{
@@ -7,61 +10,129 @@ use springbok_common::{
 };
 use tokio::sync::watch;
 
-/// Follows the newest snapshot; `None` until the trainer is ready. A slow reader skips versions.
-pub type Publications = watch::Receiver<Option<ParameterSnapshot>>;
+/// Follows what is published; `None` until the trainer is ready. A slow reader skips publications.
+pub type Publications = watch::Receiver<Option<Shelf>>;
+
+/// The newest snapshot and as many older ones as may be asked for.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    /// Consecutive versions, oldest first; never empty.
+    snapshots: Arc<VecDeque<ParameterSnapshot>>,
+    newest: ParameterSnapshot,
+}
+
+impl Shelf {
+    /// The newest snapshot.
+    #[must_use]
+    pub fn newest(&self) -> &ParameterSnapshot {
+        &self.newest
+    }
+
+    /// The snapshot `versions` behind the newest; the oldest there is if there are not that many yet.
+    #[must_use]
+    pub fn behind(&self, versions: u64) -> &ParameterSnapshot {
+        let wanted = self.newest.version().0.saturating_sub(versions);
+        let at = self
+            .snapshots
+            .partition_point(|snapshot| snapshot.version().0 < wanted);
+        self.snapshots.get(at).unwrap_or(&self.newest)
+    }
+}
 
 /// Publishes snapshots of one learner's life.
 #[derive(Debug)]
 pub struct Publisher {
     epoch: LearnerEpoch,
     layout: u64,
-    sender: watch::Sender<Option<ParameterSnapshot>>,
+    past_versions: usize,
+    sender: watch::Sender<Option<Shelf>>,
 }
 
 impl Publisher {
-    /// A publisher of parameters with `layout`, and its first reader.
+    /// A publisher of parameters with `layout` that keeps `past_versions` besides the newest, and its first reader.
     #[must_use]
-    pub fn new(epoch: LearnerEpoch, layout: u64) -> (Self, Publications) {
+    pub fn new(epoch: LearnerEpoch, layout: u64, past_versions: usize) -> (Self, Publications) {
         let (sender, receiver) = watch::channel(None);
         let publisher = Self {
             epoch,
             layout,
+            past_versions,
             sender,
         };
         (publisher, receiver)
     }
 
-    /// Makes `payload`, little-endian f32 in layout order, the newest version.
+    /// Makes `payload`, little-endian f32 in layout order, the newest version. Publishing a version again wakes the
+    /// readers again.
     pub fn publish(&self, version: PolicyVersion, payload: Bytes) {
-        let snapshot = ParameterSnapshot::seal(self.epoch, version, self.layout, payload);
-        self.sender.send_replace(Some(snapshot));
+        let newest = ParameterSnapshot::seal(self.epoch, version, self.layout, payload);
+        let mut snapshots = match self.sender.borrow().as_ref() {
+            Some(shelf) => shelf.snapshots.as_ref().clone(),
+            None => VecDeque::new(),
+        };
+        if snapshots
+            .back()
+            .is_some_and(|last| last.version() == version)
+        {
+            snapshots.pop_back();
+        }
+        snapshots.push_back(newest.clone());
+        while snapshots.len() > self.past_versions + 1 {
+            snapshots.pop_front();
+        }
+        self.sender.send_replace(Some(Shelf {
+            snapshots: Arc::new(snapshots),
+            newest,
+        }));
     }
 }
 
 /// The version that was published last; 0 before the first.
 #[must_use]
 pub fn newest_version(publications: &Publications) -> PolicyVersion {
-    let newest = publications.borrow();
-    newest
+    let shelf = publications.borrow();
+    shelf
         .as_ref()
-        .map_or(PolicyVersion::default(), ParameterSnapshot::version)
+        .map_or(PolicyVersion::default(), |shelf| shelf.newest().version())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn publish(publisher: &Publisher, versions: std::ops::Range<u64>) {
+        for version in versions {
+            publisher.publish(PolicyVersion(version), Bytes::from(vec![version as u8; 4]));
+        }
+    }
+
     #[tokio::test]
     async fn a_slow_reader_sees_only_the_newest_version() {
-        let (publisher, mut publications) = Publisher::new(LearnerEpoch::FIRST, 7);
+        let (publisher, mut publications) = Publisher::new(LearnerEpoch::FIRST, 7, 0);
         assert!(publications.borrow().is_none());
-        for version in 0..3 {
-            publisher.publish(PolicyVersion(version), Bytes::from_static(&[0; 4]));
-        }
+        publish(&publisher, 0..3);
         publications.changed().await.unwrap();
-        let newest = publications.borrow_and_update().clone().unwrap();
-        assert_eq!(newest.version(), PolicyVersion(2));
-        assert_eq!(newest.layout(), 7);
+        let shelf = publications.borrow_and_update().clone().unwrap();
+        assert_eq!(shelf.newest().version(), PolicyVersion(2));
+        assert_eq!(shelf.newest().layout(), 7);
         assert!(!publications.has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_shelf_holds_exactly_the_versions_that_may_be_asked_for() {
+        let (publisher, publications) = Publisher::new(LearnerEpoch::FIRST, 7, 3);
+        let behind = |versions| {
+            let shelf = publications.borrow().clone().unwrap();
+            let snapshot = shelf.behind(versions).clone();
+            assert_eq!(snapshot.payload()[0], snapshot.version().0 as u8);
+            snapshot.version().0
+        };
+        publish(&publisher, 0..2);
+        // There is nothing older than version 0.
+        assert_eq!([0, 1, 2, 3].map(behind), [1, 0, 0, 0]);
+        publish(&publisher, 2..10);
+        // A version that is published again takes no second place.
+        publish(&publisher, 9..10);
+        assert_eq!([0, 1, 2, 3, 4].map(behind), [9, 8, 7, 6, 6]);
     }
 }

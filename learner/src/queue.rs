@@ -20,6 +20,8 @@ pub struct Arrived {
     pub actor: ActorId,
     /// When its message had been read.
     pub arrival: Instant,
+    /// When the parameters that made it were sent to the actor.
+    pub issued: Instant,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ mod tests {
             actor: ActorId::random(),
             unroll: unroll(&agreement(), sequence),
             arrival: Instant::now(),
+            issued: Instant::now(),
         }
     }
 

@@ -112,6 +112,13 @@ impl Roster {
         self.lives.values().filter(|life| life.present()).count()
     }
 
+    /// The place of `actor` among those present.
+    #[must_use]
+    pub fn place(&self, actor: ActorId) -> Option<u32> {
+        let life = self.lives.get(&actor).filter(|life| life.present())?;
+        Some(life.index)
+    }
+
     /// Gives `actor` a place: the one it had, or the one it asks for, or the lowest free one. A place whose holder
     /// is another actor passes to the new life.
     ///

@@ -121,10 +121,15 @@ pub async fn run(
     };
     let (queue_in, queue_out) = queue(config.learner.queue_unrolls);
     let layout = layout_fingerprint(&agreement.network);
-    let (publisher, publications) = Publisher::new(fence.epoch, layout);
+    let (publisher, publications) = Publisher::new(
+        fence.epoch,
+        layout,
+        // At most 1024.
+        config.lag.inject.versions_max() as usize,
+    );
     let learner = Learner {
         run_id,
-        books: Books::new(Admission::new(fence, config.limits.actors_max)),
+        books: Books::new(Admission::new(fence, actors_max(&config))),
         queue: queue_out,
         stop: CancellationToken::new(),
         device: device_name,
@@ -174,6 +179,7 @@ impl Learner {
             fingerprint: self.agreement.fingerprint(),
             outbox_unrolls: config.actor.outbox_unrolls,
             message_bytes_max: config.limits.message_bytes_max,
+            unrolls_per_snapshot: config.unrolls_per_snapshot(),
         };
         Edge::new(
             self.books.clone(),
@@ -182,6 +188,7 @@ impl Learner {
             self.agreement.clone(),
             terms,
             config.limits.clone(),
+            config.lag.inject.clone(),
         )
     }
 
@@ -300,6 +307,7 @@ impl Learner {
             threshold: tally.threshold,
             lag: tally.lag.summary(),
             lag_causes: tally.lag.causes(),
+            lag_cause_seconds: tally.lag.cause_seconds(),
             lag_buckets: report.steering.lag_buckets(),
             lag_forward: report.steering.lag_forward(),
             ess: tally.ess_mean(),
@@ -310,6 +318,15 @@ impl Learner {
             time,
             bottleneck: time.bottleneck(),
         }
+    }
+}
+
+/// In lock-step there are exactly the configured actors: one more would bring what no batch has room for.
+fn actors_max(config: &Config) -> usize {
+    if config.run.deterministic {
+        config.actor.count
+    } else {
+        config.limits.actors_max
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{ids::RunId, reject::RejectReason};
 
 use crate::{
-    lag::{CauseSummary, LagSummary, buckets::BucketSummary},
+    lag::{LagSummary, buckets::BucketSummary, causes::ByCause},
     ledger::LedgerCounts,
     roster::ActorCounts,
 };
@@ -91,7 +91,9 @@ pub struct Summary {
     /// Policy lag, weighted by trained steps.
     pub lag: LagSummary,
     /// Mean lag by cause.
-    pub lag_causes: CauseSummary,
+    pub lag_causes: ByCause<f64>,
+    /// Mean seconds by cause; the sum is `lag.seconds`.
+    pub lag_cause_seconds: ByCause<f64>,
     /// Health of the trained steps by policy lag.
     #[serde(default)]
     pub lag_buckets: Vec<BucketSummary>,

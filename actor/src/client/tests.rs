@@ -11,7 +11,7 @@ use springbok_common::{
     reject::{RejectReason, Verdict},
     snapshot::ParameterSnapshot,
     spec::{Activation, NetworkSpec, RolloutShape, SpecFingerprint},
-    unroll::Unroll,
+    unroll::{Served, Unroll},
     version::{LearnerEpoch, PolicyVersion},
     wire::{acknowledgement, decode_unroll, join_reply, snapshot_chunks},
 };
@@ -22,6 +22,11 @@ use tonic::{Request, Response, Streaming};
 
 use super::*;
 use crate::{environment::Registry, python::PythonSettings};
+
+const SERVED: Served = Served {
+    newest: PolicyVersion(9),
+    issued_us: 1234,
+};
 
 type Replies<T> = ReceiverStream<Result<T, Status>>;
 
@@ -81,6 +86,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         fingerprint: agreement.fingerprint(),
         outbox_unrolls: 1,
         message_bytes_max: 4 << 20,
+        unrolls_per_snapshot: None,
     };
     Scripted {
         terms,
@@ -199,9 +205,9 @@ impl Training for Service {
         _request: Request<v1::ParametersRequest>,
     ) -> Result<Response<Self::StreamParametersStream>, Status> {
         let (chunks, stream) = mpsc::channel(4);
-        let mut damaged = snapshot_chunks(&self.0.snapshot(6));
+        let mut damaged = snapshot_chunks(&self.0.snapshot(6), SERVED);
         damaged[0].checksum ^= 1;
-        let whole = snapshot_chunks(&self.0.snapshot(7));
+        let whole = snapshot_chunks(&self.0.snapshot(7), SERVED);
         tokio::spawn(async move {
             for chunk in damaged.into_iter().chain(whole) {
                 let _ = chunks.send(Ok(chunk)).await;

@@ -10,7 +10,7 @@ use springbok_common::{
     arrays::{ActionsRef, ElementsMut, ElementsRef},
     policy::{ActorCritic, export_flat, layout_fingerprint},
     spec::{Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
-    unroll::EpisodeSummary,
+    unroll::{EpisodeSummary, Served},
 };
 
 use super::*;
@@ -112,6 +112,7 @@ fn order(sequence: u64) -> Order {
         run_id: RunId::from_bytes(&[3; 16]).unwrap(),
         sequence: UnrollSequence(sequence),
         blocked: Duration::from_micros(77),
+        served: Served::default(),
     }
 }
 

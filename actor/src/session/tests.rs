@@ -20,6 +20,7 @@ fn joined(epoch: u32, outbox_unrolls: usize) -> Event<u64> {
     Event::Joined {
         life: life(epoch),
         outbox_unrolls,
+        unrolls_per_snapshot: None,
     }
 }
 
@@ -55,6 +56,30 @@ fn a_full_outbox_blocks_before_the_unroll_and_the_wait_is_measured() {
     );
     assert_eq!(session.handle(at(10), finished(1, 1)), [Action::Send(1)]);
     assert_eq!(session.handle(at(17), admitted(1)), [begin(2, 7)]);
+}
+
+#[test]
+fn in_lock_step_each_snapshot_allows_its_unrolls_and_no_more() {
+    let mut session = Session::new();
+    let per_snapshot = NonZeroU32::new(2);
+    let join = Event::Joined {
+        life: life(1),
+        outbox_unrolls: 9,
+        unrolls_per_snapshot: per_snapshot,
+    };
+    session.handle(at(0), join);
+    for round in 0..2 {
+        let first = 2 * round + 1;
+        assert_eq!(
+            session.handle(at(1), Event::Parameters(life(1))),
+            [begin(first, 0)]
+        );
+        let second = session.handle(at(2), finished(first, 1));
+        assert_eq!(second, [Action::Send(first), begin(first + 1, 0)]);
+        let last = session.handle(at(3), finished(first + 1, 1));
+        assert_eq!(last, [Action::Send(first + 1)]);
+        assert_eq!(session.handle(at(4), admitted(first + 1)), []);
+    }
 }
 
 #[test]

@@ -94,6 +94,7 @@ impl Config {
         self.algorithm.range_faults(&mut faults);
         self.algorithm.unused_faults(&mut faults);
         self.batch_faults(&mut faults);
+        self.lag_faults(&mut faults);
         self.limit_faults(&mut faults);
         faults.0
     }
@@ -293,6 +294,35 @@ impl Config {
             format!(
                 "`algorithm.advantage_normalisation` is {over:?}, but a {over} of 1 row makes every advantage 0; \
                  use 2 rows or more, or \"{NONE}\""
+            )
+        });
+    }
+
+    fn lag_faults(&self, faults: &mut Faults) {
+        let inject = &self.lag.inject;
+        let (least, most) = (inject.versions_min(), inject.versions_max());
+        let limit = self.lag.max_versions.unwrap_or(u64::MAX);
+        faults.unless(least <= limit, || {
+            format!(
+                "`lag.inject` is \"{inject}\", so that after {least} updates every unroll is more than \
+                 `lag.max_versions` = {limit} versions behind and nothing is trained any more; raise the limit to at \
+                 least {most}"
+            )
+        });
+        if !self.run.deterministic {
+            return;
+        }
+        faults.unless(least > limit || most <= limit, || {
+            format!(
+                "`run.deterministic` is true and `lag.inject` is \"{inject}\", but in lock-step every unroll is waited \
+                 for, and `lag.max_versions` = {limit} would drop some; raise the limit to at least {most}"
+            )
+        });
+        let (batch, actors) = (self.learner.batch_unrolls, self.actor.count);
+        faults.unless(actors == 0 || batch.is_multiple_of(actors), || {
+            format!(
+                "`run.deterministic` is true, but the {batch} unrolls of `learner.batch_unrolls` cannot be divided among \
+                 `actor.count` = {actors} actors in lock-step; make the one a multiple of the other"
             )
         });
     }

@@ -10,7 +10,10 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    num::NonZeroU32,
+};
 
 pub use layers::Loaded;
 pub use sections::*;
@@ -157,6 +160,14 @@ impl Config {
         self.rollout()
             .steps()
             .saturating_mul(self.learner.batch_unrolls)
+    }
+
+    /// In lock-step, the unrolls that each actor makes with each snapshot: its share of a batch.
+    #[must_use]
+    pub fn unrolls_per_snapshot(&self) -> Option<NonZeroU32> {
+        let share = self.learner.batch_unrolls / self.actor.count.max(1);
+        let share = u32::try_from(share).ok().and_then(NonZeroU32::new);
+        share.filter(|_| self.run.deterministic)
     }
 
     /// The steady policy lag, in versions, that the buffers alone make for actors of equal speed when the learner is

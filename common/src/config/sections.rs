@@ -9,7 +9,7 @@ use super::setting::{
     AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
     RecomputeTargets, Schedule, Setting, Std, ValueLoss,
 };
-use crate::spec::Activation;
+use crate::{injection::LagInjection, spec::Activation};
 
 /// What there is to know about one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +159,9 @@ sections! {
         total_steps: u64 = 1_000_000;
         /// Mean return of the last 100 episodes at which the run is done early.
         stop_return: Option<f64> = None;
+        /// Lock-step: the learner waits for each actor and the actors for the learner, so that the same seed gives the
+        /// same interleaving, the same policy lags and, on the processor, the same parameters bit for bit. Slow.
+        deterministic: bool = false;
         /// Directory that holds the directories of runs.
         out: PathBuf = PathBuf::from("runs");
         /// Name of the run's directory; "none" makes one from the environment and the time.
@@ -301,6 +304,10 @@ sections! {
     }
     /// How old experience may be.
     lag: LagConfig {
+        /// Policy lag on purpose: the learner serves parameters that are so many versions behind the newest: "none",
+        /// "fixed:8", "uniform:0..16" (drawn for each snapshot, both ends included) or "per-actor:0,4,16". Natural lag
+        /// comes on top of it, except in lock-step, which has none.
+        inject: LagInjection = LagInjection::None;
         /// Policy versions by which an unroll may be behind the learner; "none" trains on any.
         max_versions: Option<u64> = None;
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use figment::value::Value;
 
-use crate::spec::Activation;
+use crate::{injection::LagInjection, spec::Activation};
 
 /// The word that stands for an absent value; TOML has no null.
 pub(super) const NONE: &str = "none";
@@ -102,6 +102,22 @@ impl Setting for PathBuf {
 
     fn write(&self) -> toml::Value {
         toml::Value::String(self.to_string_lossy().into_owned())
+    }
+}
+
+impl Setting for LagInjection {
+    const EXPECTED: &'static str = "\"none\" or \"fixed:8\" or \"uniform:0..16\" or \"per-actor:0,4,16\" (at most 1024 versions)";
+    const IS_TEXT: bool = true;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => text.parse().ok(),
+            None => u64::read(value)?.to_string().parse().ok(),
+        }
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::String(self.to_string())
     }
 }
 

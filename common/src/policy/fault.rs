@@ -39,11 +39,6 @@ impl NetworkSpec {
             ));
         }
         match element {
-            ElementType::U8 if self.normalise_observations => Some(
-                "normalise_observations is for float32, but the observation is uint8, which is scaled by its bounds: \
-                 turn it off"
-                    .to_owned(),
-            ),
             ElementType::U8 if !(*high > 0.0 && high.is_finite()) => Some(format!(
                 "the highest value of a uint8 observation is {high}, but it must lie in 1 to 255"
             )),

@@ -124,9 +124,10 @@ impl ActorCritic {
         let plan = Plan::new(spec);
         let (torso_width, outputs) = (plan.features(), policy_outputs(spec));
         Self {
-            observation_statistics: spec
-                .normalise_observations
-                .then(|| ObservationStatistics::new(spec.observation.len(), initialiser)),
+            observation_statistics: spec.normalise_observations.then(|| {
+                let scale = plan.scale.unwrap_or(1.0);
+                ObservationStatistics::new(spec.observation.len(), scale, initialiser)
+            }),
             policy_torso: Torso::new(&plan, initialiser),
             value_torso: (!spec.shared_torso).then(|| Torso::new(&plan, initialiser)),
             policy_head: initialiser.linear(torso_width, outputs, POLICY_HEAD_GAIN),
@@ -315,9 +316,9 @@ impl ActorCritic {
 
     /// Observations as the encoder takes them.
     fn scaled(&self, observations: Tensor<2>) -> Tensor<2> {
-        match (self.plan.scale, &self.observation_statistics) {
-            (Some(scale), _) => observations.mul_scalar(scale),
-            (None, Some(statistics)) => statistics.normalised(observations),
+        match (&self.observation_statistics, self.plan.scale) {
+            (Some(statistics), _) => statistics.normalised(observations),
+            (None, Some(scale)) => observations.mul_scalar(scale),
             (None, None) => observations,
         }
     }
@@ -451,7 +452,8 @@ pub(super) fn parameter_shapes(spec: &NetworkSpec) -> Vec<ParameterShape> {
     let plan = Plan::new(spec);
     let mut shapes = Vec::new();
     if spec.normalise_observations {
-        shapes.extend(ObservationStatistics::shapes(spec.observation.len()));
+        let scale = plan.scale.unwrap_or(1.0);
+        shapes.extend(ObservationStatistics::shapes(spec.observation.len(), scale));
     }
     let torsos: &[&str] = if spec.shared_torso {
         &["torso"]

@@ -33,17 +33,22 @@ pub(super) struct ValueStatistics {
 }
 
 impl ObservationStatistics {
-    pub(super) fn new(len: usize, initialiser: &Initialiser) -> Self {
+    /// Statistics of nothing yet, which only multiply by `scale`.
+    pub(super) fn new(len: usize, scale: f32, initialiser: &Initialiser) -> Self {
         Self {
             mean: initialiser.statistic(len, 0.0),
-            inv_std: initialiser.statistic(len, 1.0),
+            inv_std: initialiser.statistic(len, scale),
         }
     }
 
-    pub(super) fn shapes(len: usize) -> [ParameterShape; 2] {
+    pub(super) fn shapes(len: usize, scale: f32) -> [ParameterShape; 2] {
         [
             ParameterShape::new("observation_mean", [len], Initialisation::Zeros),
-            ParameterShape::new("observation_inv_std", [len], Initialisation::Constant(1.0)),
+            ParameterShape::new(
+                "observation_inv_std",
+                [len],
+                Initialisation::Constant(scale),
+            ),
         ]
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Revision of the wire protocol; a learner and an actor of different revisions do not talk.
-pub const PROTOCOL_REVISION: u32 = 2;
+pub const PROTOCOL_REVISION: u32 = 3;
 
 /// All that must be equal on both sides: 64 bits over the canonical encoding of both specifications, the shape of
 /// an unroll and the protocol revision.

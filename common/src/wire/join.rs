@@ -1,5 +1,7 @@
 //! The terms on which an actor joins.
 
+use std::num::NonZeroU32;
+
 use springbok_proto::v1;
 
 use super::{WireError, bad_field};
@@ -37,6 +39,8 @@ pub struct JoinTerms {
     pub outbox_unrolls: usize,
     /// Largest message either side accepts.
     pub message_bytes_max: usize,
+    /// In lock-step, the unrolls that are made with each snapshot that arrives; `None` for as many as there is time for.
+    pub unrolls_per_snapshot: Option<NonZeroU32>,
 }
 
 /// `terms` for the wire.
@@ -56,6 +60,7 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         spec_fingerprint: terms.fingerprint.0,
         outbox_unrolls: saturate(terms.outbox_unrolls),
         message_bytes_max: saturate(terms.message_bytes_max),
+        unrolls_per_snapshot: terms.unrolls_per_snapshot.map_or(0, NonZeroU32::get),
     }
 }
 
@@ -96,6 +101,7 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         fingerprint: SpecFingerprint(reply.spec_fingerprint),
         outbox_unrolls: positive("outbox_unrolls", reply.outbox_unrolls)?,
         message_bytes_max: positive("message_bytes_max", reply.message_bytes_max)?,
+        unrolls_per_snapshot: NonZeroU32::new(reply.unrolls_per_snapshot),
     })
 }
 
@@ -134,6 +140,7 @@ mod tests {
             fingerprint: SpecFingerprint(42),
             outbox_unrolls: 2,
             message_bytes_max: 1 << 20,
+            unrolls_per_snapshot: NonZeroU32::new(3),
         };
         let reply = join_reply(&terms);
         assert_eq!(join_terms(reply.clone()).unwrap(), terms);

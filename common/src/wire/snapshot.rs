@@ -6,15 +6,16 @@ use springbok_proto::v1;
 use super::{WireError, bad_field};
 use crate::{
     snapshot::ParameterSnapshot,
+    unroll::Served,
     version::{LearnerEpoch, PolicyVersion},
 };
 
 /// Largest payload of one chunk.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// `snapshot` as messages that share its one encoding.
+/// `snapshot`, served as `served` says, as messages that share its one encoding.
 #[must_use]
-pub fn snapshot_chunks(snapshot: &ParameterSnapshot) -> Vec<v1::SnapshotChunk> {
+pub fn snapshot_chunks(snapshot: &ParameterSnapshot, served: Served) -> Vec<v1::SnapshotChunk> {
     let payload = snapshot.payload();
     let starts = (0..payload.len().max(1)).step_by(SNAPSHOT_CHUNK_BYTES_MAX);
     starts
@@ -28,6 +29,8 @@ pub fn snapshot_chunks(snapshot: &ParameterSnapshot) -> Vec<v1::SnapshotChunk> {
                 total_bytes: payload.len() as u64,
                 offset: start as u64,
                 payload: payload.slice(start..end),
+                newest_version: served.newest.0,
+                issued_us: served.issued_us,
             }
         })
         .collect()
@@ -54,7 +57,7 @@ impl SnapshotAssembler {
         }
     }
 
-    /// Takes the next chunk; `Some` when it completes a snapshot, which then has been verified.
+    /// Takes the next chunk; `Some` when it completes a snapshot, which then has been verified, and how it was served.
     ///
     /// # Errors
     /// A chunk out of order or larger than the network, or a snapshot that does not fit or is damaged. The partial
@@ -62,7 +65,11 @@ impl SnapshotAssembler {
     pub fn push(
         &mut self,
         chunk: v1::SnapshotChunk,
-    ) -> Result<Option<ParameterSnapshot>, WireError> {
+    ) -> Result<Option<(ParameterSnapshot, Served)>, WireError> {
+        let served = Served {
+            newest: PolicyVersion(chunk.newest_version),
+            issued_us: chunk.issued_us,
+        };
         if chunk.offset == 0 {
             self.received.clear();
             self.version = chunk.policy_version;
@@ -104,7 +111,7 @@ impl SnapshotAssembler {
             payload,
         );
         let verified = ParameterSnapshot::verify(received, self.layout, self.payload_bytes)?;
-        Ok(Some(verified))
+        Ok(Some((verified, served)))
     }
 }
 
@@ -114,6 +121,11 @@ mod tests {
 
     const LAYOUT: u64 = 99;
 
+    const SERVED: Served = Served {
+        newest: PolicyVersion(7),
+        issued_us: 12_345,
+    };
+
     fn sealed(bytes: usize) -> ParameterSnapshot {
         let payload: Bytes = (0..bytes).map(|i| (i % 251) as u8).collect();
         ParameterSnapshot::seal(LearnerEpoch(1), PolicyVersion(5), LAYOUT, payload)
@@ -122,7 +134,7 @@ mod tests {
     fn assemble(
         assembler: &mut SnapshotAssembler,
         chunks: Vec<v1::SnapshotChunk>,
-    ) -> Result<Option<ParameterSnapshot>, WireError> {
+    ) -> Result<Option<(ParameterSnapshot, Served)>, WireError> {
         let mut last = None;
         for chunk in chunks {
             last = assembler.push(chunk)?;
@@ -138,10 +150,11 @@ mod tests {
             2 * SNAPSHOT_CHUNK_BYTES_MAX + 8,
         ] {
             let snapshot = sealed(bytes);
-            let chunks = snapshot_chunks(&snapshot);
+            let chunks = snapshot_chunks(&snapshot, SERVED);
             assert_eq!(chunks.len(), bytes.div_ceil(SNAPSHOT_CHUNK_BYTES_MAX));
             let mut assembler = SnapshotAssembler::new(LAYOUT, bytes);
-            let whole = assemble(&mut assembler, chunks).unwrap().unwrap();
+            let (whole, served) = assemble(&mut assembler, chunks).unwrap().unwrap();
+            assert_eq!(served, SERVED);
             assert_eq!(whole.payload(), snapshot.payload());
             assert_eq!(whole.version(), PolicyVersion(5));
         }
@@ -150,7 +163,7 @@ mod tests {
     #[test]
     fn damaged_missing_and_foreign_chunks_are_refused_and_the_next_snapshot_still_arrives() {
         let bytes = SNAPSHOT_CHUNK_BYTES_MAX + 8;
-        let chunks = snapshot_chunks(&sealed(bytes));
+        let chunks = snapshot_chunks(&sealed(bytes), SERVED);
         let mut assembler = SnapshotAssembler::new(LAYOUT, bytes);
 
         let mut damaged = chunks.clone();

@@ -10,7 +10,7 @@ use crate::{
     ids::{RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
     step::StepOutcome,
-    unroll::{Agreement, EpisodeSummary, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
+    unroll::{Agreement, EpisodeSummary, Served, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
     version::{LearnerEpoch, PolicyVersion},
 };
 
@@ -52,6 +52,9 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
             environment_us: parts.timing.environment_us,
             inference_us: parts.timing.inference_us,
             blocked_us: parts.timing.blocked_us,
+            held_us: parts.timing.held_us,
+            newest_version: parts.timing.served.newest.0,
+            issued_us: parts.timing.served.issued_us,
         }),
     }
 }
@@ -126,6 +129,11 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
             environment_us: timing.environment_us,
             inference_us: timing.inference_us,
             blocked_us: timing.blocked_us,
+            held_us: timing.held_us,
+            served: Served {
+                newest: PolicyVersion(timing.newest_version),
+                issued_us: timing.issued_us,
+            },
         },
     };
     Unroll::new(parts, agreement)
@@ -260,6 +268,11 @@ mod tests {
                 environment_us: 3,
                 inference_us: 2,
                 blocked_us: 1,
+                held_us: 6,
+                served: Served {
+                    newest: PolicyVersion(11),
+                    issued_us: 7,
+                },
             },
         }
     }

@@ -37,6 +37,14 @@ pub(super) struct Harness {
 pub(super) const PAYLOAD: Bytes = Bytes::from_static(&[1; 4 * 47]);
 
 pub(super) async fn start(queue_unrolls: usize, limits: LimitsConfig) -> Harness {
+    start_injecting(queue_unrolls, limits, LagInjection::None).await
+}
+
+pub(super) async fn start_injecting(
+    queue_unrolls: usize,
+    limits: LimitsConfig,
+    injection: LagInjection,
+) -> Harness {
     let agreement = testing::agreement();
     assert_eq!(payload_bytes(&agreement.network), PAYLOAD.len());
     // The run of the unrolls that `testing` makes.
@@ -49,7 +57,8 @@ pub(super) async fn start(queue_unrolls: usize, limits: LimitsConfig) -> Harness
     let books = Books::new(Admission::new(fence, limits.actors_max));
     let (queue_in, queue_out) = queue(queue_unrolls);
     let layout = layout_fingerprint(&agreement.network);
-    let (publisher, publications) = Publisher::new(fence.epoch, layout);
+    let (publisher, publications) =
+        Publisher::new(fence.epoch, layout, injection.versions_max() as usize);
     publisher.publish(PolicyVersion(0), PAYLOAD);
     let terms = JoinTerms {
         run_id,
@@ -63,6 +72,7 @@ pub(super) async fn start(queue_unrolls: usize, limits: LimitsConfig) -> Harness
         fingerprint: agreement.fingerprint(),
         outbox_unrolls: 1,
         message_bytes_max: limits.message_bytes_max,
+        unrolls_per_snapshot: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -73,6 +83,7 @@ pub(super) async fn start(queue_unrolls: usize, limits: LimitsConfig) -> Harness
         agreement.clone(),
         terms,
         limits,
+        injection,
     );
     let serving = serve(listener, edge).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
@@ -102,6 +113,14 @@ impl Harness {
         let terms = join_terms(reply.into_inner()).unwrap();
         assert_eq!(terms.fingerprint, self.agreement.fingerprint());
         actor
+    }
+
+    pub(super) fn parameters_request(&self, actor: ActorId) -> v1::ParametersRequest {
+        v1::ParametersRequest {
+            actor_id: actor.to_bytes().to_vec().into(),
+            run_id: self.run_id.to_bytes().to_vec().into(),
+            learner_epoch: 1,
+        }
     }
 
     pub(super) fn hello(&self, actor: ActorId) -> StreamHello {

@@ -13,12 +13,13 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use springbok_common::{
     config::LimitsConfig,
     ids::{ActorId, RunId},
+    injection::LagInjection,
     unroll::Agreement,
     version::LearnerEpoch,
     wire::JoinTerms,
@@ -64,6 +65,10 @@ pub struct Edge {
     agreement: Agreement,
     terms: JoinTerms,
     limits: LimitsConfig,
+    /// How far behind the newest version the actors are served.
+    injection: LagInjection,
+    /// The zero of the learner's clock, as the wire has it.
+    clock: Instant,
     /// No new work; open streams are asked to end.
     draining: CancellationToken,
     /// Open streams end now.
@@ -85,6 +90,7 @@ impl Edge {
         agreement: Agreement,
         terms: JoinTerms,
         limits: LimitsConfig,
+        injection: LagInjection,
     ) -> Arc<Self> {
         // An actor that reconnects may have its old stream open for a while.
         let streams_max = 2 * limits.actors_max + 2;
@@ -95,12 +101,25 @@ impl Edge {
             agreement,
             terms,
             limits,
+            injection,
+            clock: Instant::now(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             trajectory_tasks: Tasks::new(streams_max),
             parameter_tasks: Tasks::new(streams_max),
             streams: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Now, in microseconds on the learner's clock.
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that an actor repeats from [`Self::now_us`]; never after `arrival`, whatever it says.
+    fn issued(&self, issued_us: u64, arrival: Instant) -> Instant {
+        let issued = self.clock.checked_add(Duration::from_micros(issued_us));
+        issued.map_or(arrival, |issued| issued.min(arrival))
     }
 
     /// Makes `token` the way to end the stream of `actor`, and ends the stream before it.

@@ -1,8 +1,9 @@
-//! The downward stream of parameters: the newest snapshot, then each newer one; a slow actor skips versions.
+//! The downward stream of parameters: the newest snapshot, then each newer one, or one that lies as far behind as the
+//! configured injection of policy lag says; a slow actor skips versions.
 
 use std::sync::Arc;
 
-use springbok_common::wire::snapshot_chunks;
+use springbok_common::{unroll::Served, wire::snapshot_chunks};
 use springbok_proto::v1::{ParametersRequest, SnapshotChunk};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +18,9 @@ pub(super) fn open(
     edge: Arc<Edge>,
     request: &ParametersRequest,
 ) -> Result<ReceiverStream<Result<SnapshotChunk, Status>>, Status> {
-    edge.identify(&request.actor_id, &request.run_id, request.learner_epoch)?;
+    let actor = edge.identify(&request.actor_id, &request.run_id, request.learner_epoch)?;
+    let place = edge.books.lock().roster.place(actor);
+    let place = place.ok_or_else(|| Status::failed_precondition("join first"))?;
     let task = edge.parameter_tasks.begin()?;
     let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
@@ -25,19 +28,28 @@ pub(super) fn open(
         tokio::select! {
             () = edge.closing.cancelled() => {}
             () = chunks.closed() => {}
-            () = follow(&edge, &chunks) => {}
+            () = follow(&edge, place, &chunks) => {}
         }
     });
     Ok(ReceiverStream::new(stream))
 }
 
-async fn follow(edge: &Edge, chunks: &mpsc::Sender<Result<SnapshotChunk, Status>>) {
+async fn follow(edge: &Edge, place: u32, chunks: &mpsc::Sender<Result<SnapshotChunk, Status>>) {
     let mut publications = edge.publications.clone();
     // What was published before this stream began is news to it.
     publications.mark_changed();
+    let mut served = 0;
     while publications.changed().await.is_ok() {
-        let newest = publications.borrow_and_update().clone();
-        for chunk in newest.iter().flat_map(snapshot_chunks) {
+        let Some(shelf) = publications.borrow_and_update().clone() else {
+            continue;
+        };
+        let versions = edge.injection.versions(edge.terms.seed, place, served);
+        served += 1;
+        let stamp = Served {
+            newest: shelf.newest().version(),
+            issued_us: edge.now_us(),
+        };
+        for chunk in snapshot_chunks(shelf.behind(versions), stamp) {
             if chunks.send(Ok(chunk)).await.is_err() {
                 return;
             }

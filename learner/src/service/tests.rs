@@ -13,7 +13,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
-    harness::{PAYLOAD, join_request, start},
+    harness::{PAYLOAD, join_request, start, start_injecting},
     *,
 };
 
@@ -99,7 +99,8 @@ async fn every_kind_of_bad_unroll_gets_its_reason_is_counted_and_changes_nothing
     assert_eq!(by_reason[&RejectReason::WrongShape], 3);
     // Only the good ones can reach the trainer, so the bad ones can change no parameter.
     assert_eq!(harness.queue.clear(), 2);
-    let newest = harness.serving.edge.publications.borrow().clone().unwrap();
+    let shelf = harness.serving.edge.publications.borrow().clone().unwrap();
+    let newest = shelf.newest();
     assert_eq!(newest.payload(), &PAYLOAD);
 }
 
@@ -261,11 +262,7 @@ async fn silence_is_limited_but_waiting_for_the_queue_is_not() {
 async fn parameters_arrive_whole_and_the_newest_wins() {
     let harness = start(1, LimitsConfig::default()).await;
     let actor = harness.join(None).await;
-    let request = v1::ParametersRequest {
-        actor_id: actor.to_bytes().to_vec().into(),
-        run_id: harness.run_id.to_bytes().to_vec().into(),
-        learner_epoch: 1,
-    };
+    let request = harness.parameters_request(actor);
     let stranger = v1::ParametersRequest {
         learner_epoch: 4,
         ..request.clone()
@@ -285,11 +282,36 @@ async fn parameters_arrive_whole_and_the_newest_wins() {
         let snapshot = loop {
             let chunk = stream.message().await.unwrap().unwrap();
             match assembler.push(chunk).unwrap() {
-                Some(snapshot) if snapshot.version().0 == version => break snapshot,
+                Some((snapshot, served)) if snapshot.version().0 == version => {
+                    assert_eq!(served.newest, snapshot.version());
+                    break snapshot;
+                }
                 _ => {}
             }
         };
         assert_eq!(snapshot.payload(), &PAYLOAD);
+    }
+}
+
+#[tokio::test]
+async fn injected_lag_serves_exactly_the_version_so_far_behind_and_says_which_is_the_newest() {
+    let injection = LagInjection::PerActor(vec![0, 2]);
+    let harness = start_injecting(1, LimitsConfig::default(), injection).await;
+    harness.join(Some(0)).await;
+    let actor = harness.join(Some(1)).await;
+    let request = harness.parameters_request(actor);
+    let stream = harness.client().stream_parameters(request).await;
+    let mut stream = stream.unwrap().into_inner();
+    let mut issued_us = 0;
+    for newest in 0..5_u64 {
+        if newest > 0 {
+            harness.publisher.publish(PolicyVersion(newest), PAYLOAD);
+        }
+        let chunk = stream.message().await.unwrap().unwrap();
+        assert_eq!(chunk.newest_version, newest);
+        assert_eq!(chunk.policy_version, newest.saturating_sub(2));
+        assert!(chunk.issued_us >= issued_us, "the clock runs backwards");
+        issued_us = chunk.issued_us;
     }
 }
 

@@ -169,11 +169,12 @@ impl Conversation<'_> {
                     .settle(self.actor, header.sequence, checked);
                 let verdict = settled.map_err(refuse)?;
                 if let (Verdict::Admitted, Ok(unroll)) = (verdict, content) {
-                    let actor = self.actor;
+                    let served = unroll.parts().timing.served;
                     self.enqueue(Arrived {
                         unroll,
-                        actor,
+                        actor: self.actor,
                         arrival,
+                        issued: self.edge.issued(served.issued_us, arrival),
                     })
                     .await;
                 }

@@ -26,7 +26,10 @@ use crate::{
     EventSink,
     books::Books,
     error::LearnerError,
-    lag::{Age, LagCauses, LagMeter, Moments, Timeline},
+    lag::{
+        LagMeter,
+        causes::{LagCauses, Moments, Timeline},
+    },
     ledger::LedgerCounts,
     metrics::{Metric, MetricsWriter, Row},
     publisher::Publisher,
@@ -80,6 +83,8 @@ struct Settings {
     stop_return: Option<f64>,
     update_delay: Duration,
     progress_interval: Duration,
+    /// Whether each batch is waited for and put in order.
+    lock_step: bool,
 }
 
 impl Settings {
@@ -91,6 +96,7 @@ impl Settings {
             stop_return: config.run.stop_return,
             update_delay: Duration::from_millis(config.learner.update_delay_ms),
             progress_interval: Duration::from_millis(config.telemetry.progress_interval_ms),
+            lock_step: config.run.deterministic,
         }
     }
 }
@@ -117,6 +123,8 @@ struct Trainer<U> {
     version: PolicyVersion,
     parameters: Bytes,
     timeline: Timeline,
+    /// In lock-step, what has come of the next batch, in the order of arrival.
+    round: Vec<(u32, Arrived)>,
     collected: Vec<Taken>,
     batch: Batch,
     tally: Tally,
@@ -144,6 +152,7 @@ pub fn run<U: PolicyUpdater>(
         version: PolicyVersion::default(),
         parameters: Bytes::new(),
         timeline: Timeline::default(),
+        round: Vec::new(),
         collected: Vec::new(),
         batch: Batch::default(),
         tally: Tally::default(),
@@ -159,7 +168,7 @@ pub fn run<U: PolicyUpdater>(
     };
     trainer.publish();
     let outcome = trainer.train_until_done();
-    let incomplete = trainer.collected.len() as u64;
+    let incomplete = (trainer.collected.len() + trainer.round.len()) as u64;
     trainer.links.books.lock().ledger.discard(incomplete);
     trainer.links.metrics.flush()?;
     outcome?;
@@ -174,7 +183,7 @@ pub fn run<U: PolicyUpdater>(
 
 impl<U: PolicyUpdater> Trainer<U> {
     fn train_until_done(&mut self) -> Result<(), LearnerError> {
-        while !self.is_done() && self.collect() {
+        while !self.is_done() && self.collect()? {
             self.delay();
             self.train()?;
             self.report_progress();
@@ -198,10 +207,10 @@ impl<U: PolicyUpdater> Trainer<U> {
     }
 
     /// Fills `collected` with a batch of unrolls that are young enough; `false` if the loop is to end first.
-    fn collect(&mut self) -> bool {
+    fn collect(&mut self) -> Result<bool, LearnerError> {
         while self.collected.len() < self.settings.batch_unrolls {
             if self.links.stop.is_cancelled() {
-                return false;
+                return Ok(false);
             }
             let asked = Instant::now();
             let taken = self.links.queue.take(POLL);
@@ -210,12 +219,41 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.tally.waiting += asked.elapsed();
             }
             match taken {
+                Ok(arrived) if self.settings.lock_step => self.line_up(arrived)?,
                 Ok(arrived) => self.accept(arrived),
-                Err(NothingToTake::Timeout) => self.report_progress(),
-                Err(NothingToTake::Closed) => return false,
+                Err(NothingToTake::Timeout) => {
+                    self.check_company()?;
+                    self.report_progress();
+                }
+                Err(NothingToTake::Closed) => return Ok(false),
             }
         }
-        true
+        Ok(true)
+    }
+
+    /// In lock-step, waits for a whole batch and takes it in the order of places and numbers, so that it does not matter
+    /// which actor was quicker.
+    fn line_up(&mut self, arrived: Arrived) -> Result<(), LearnerError> {
+        let place = self.links.books.lock().roster.place(arrived.actor);
+        self.round
+            .push((place.ok_or(LearnerError::LockStep)?, arrived));
+        if self.round.len() == self.settings.batch_unrolls {
+            let mut round = mem::take(&mut self.round);
+            round.sort_by_key(|(place, arrived)| (*place, arrived.unroll.header().sequence.0));
+            round
+                .into_iter()
+                .for_each(|(_, arrived)| self.accept(arrived));
+        }
+        Ok(())
+    }
+
+    /// A lock-step that an actor has left would wait for it for ever.
+    fn check_company(&self) -> Result<(), LearnerError> {
+        let counts = self.links.books.lock().roster.counts();
+        if self.settings.lock_step && counts.left + counts.lost > 0 {
+            return Err(LearnerError::LockStep);
+        }
+        Ok(())
     }
 
     fn accept(&mut self, arrived: Arrived) {
@@ -225,10 +263,11 @@ impl<U: PolicyUpdater> Trainer<U> {
             unroll,
             actor,
             arrival,
+            issued,
         } = arrived;
         let parts = unroll.parts();
         self.tally.unroll(&parts.episodes, &parts.timing);
-        let moments = Moments::new(&parts.timing, arrival, taken);
+        let moments = Moments::new(&parts.timing, issued, arrival, taken);
         // The version stays as it is until this batch is trained, so the lag is that of the training.
         let lag = self.version.lag_behind(unroll.header().version);
         let mut books = self.links.books.lock();
@@ -305,6 +344,10 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.non_finite_in_a_row += 1;
         tracing::warn!(%fault, unrolls, "update rolled back");
         if self.non_finite_in_a_row < NON_FINITE_UPDATES_MAX {
+            if self.settings.lock_step {
+                // The actors wait for the parameters of the next round, which are those of the last.
+                self.publish();
+            }
             return Ok(());
         }
         Err(LearnerError::NonFinite {
@@ -318,15 +361,15 @@ impl<U: PolicyUpdater> Trainer<U> {
         let mut window = LagMeter::default();
         for taken in taken {
             let steps = taken.unroll.steps() as u64;
-            let behaviour = taken.unroll.header().version;
-            let causes = LagCauses::split(&self.timeline, behaviour, self.version, &taken.moments);
-            let opened = taken.moments.opened;
-            let age = Age {
-                time: trained_at.saturating_duration_since(opened),
-                env_steps: self.steering.odometer.since(opened),
-            };
-            window.record(steps, taken.lag, &causes, age);
-            self.tally.lag.record(steps, taken.lag, &causes, age);
+            let versions = [
+                taken.unroll.header().version,
+                taken.unroll.parts().timing.served.newest,
+                self.version,
+            ];
+            let causes = LagCauses::split(&self.timeline, versions, &taken.moments, trained_at);
+            let env_steps = self.steering.odometer.since(taken.moments.opened);
+            window.record(steps, taken.lag, &causes, env_steps);
+            self.tally.lag.record(steps, taken.lag, &causes, env_steps);
             self.tally.trained_steps += steps;
         }
         self.links.books.lock().ledger.train(taken.len() as u64);
@@ -402,6 +445,26 @@ impl<U: PolicyUpdater> Trainer<U> {
     }
 }
 
+/// In the order of [`ByCause`](crate::lag::causes::ByCause).
+const LAG_BY_CAUSE: [Metric; 7] = [
+    Metric::LagInjected,
+    Metric::LagPublish,
+    Metric::LagUnroll,
+    Metric::LagOutbox,
+    Metric::LagTransport,
+    Metric::LagQueue,
+    Metric::LagBatch,
+];
+const LAG_SECONDS_BY_CAUSE: [Metric; 7] = [
+    Metric::LagSecondsInjected,
+    Metric::LagSecondsPublish,
+    Metric::LagSecondsUnroll,
+    Metric::LagSecondsOutbox,
+    Metric::LagSecondsTransport,
+    Metric::LagSecondsQueue,
+    Metric::LagSecondsBatch,
+];
+
 fn set_update(row: &mut Row, update: &UpdateMetrics) {
     row.set(Metric::LearningRate, update.learning_rate);
     row.set(Metric::PolicyLoss, update.policy_loss);
@@ -426,12 +489,12 @@ fn set_lag(row: &mut Row, window: &LagMeter) {
     row.set(Metric::LagMax, lag.max);
     row.set(Metric::LagSeconds, lag.seconds);
     row.set(Metric::LagEnvSteps, lag.env_steps);
-    let causes = window.causes();
-    row.set(Metric::LagPublish, causes.publish);
-    row.set(Metric::LagUnroll, causes.unroll);
-    row.set(Metric::LagOutbox, causes.outbox);
-    row.set(Metric::LagQueue, causes.queue);
-    row.set(Metric::LagBatch, causes.batch);
+    let causes = window.causes().into_array();
+    let seconds = window.cause_seconds().into_array();
+    for (stage, (versions, seconds)) in causes.into_iter().zip(seconds).enumerate() {
+        row.set(LAG_BY_CAUSE[stage], versions);
+        row.set(LAG_SECONDS_BY_CAUSE[stage], seconds);
+    }
 }
 
 fn set_ledger(row: &mut Row, counts: &LedgerCounts) {

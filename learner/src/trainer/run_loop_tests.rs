@@ -110,13 +110,14 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
             actor: ActorId::random(),
             unroll: testing::unroll(&agreement, sequence),
             arrival: Instant::now(),
+            issued: Instant::now(),
         };
         queue_in.push(arrived).await.unwrap();
     }
     drop(queue_in);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metrics.jsonl");
-    let (publisher, publications) = Publisher::new(fence.epoch, 7);
+    let (publisher, publications) = Publisher::new(fence.epoch, 7, 0);
     let events = Arc::new(Mutex::new(Vec::new()));
     let sink: EventSink = Arc::new({
         let events = Arc::clone(&events);
@@ -166,7 +167,8 @@ async fn each_batch_makes_a_version_and_a_line() {
     );
     // The seventh unroll makes no batch.
     assert_eq!((outcome.counts.trained, outcome.counts.discarded), (6, 1));
-    let newest = outcome.publications.borrow().clone().unwrap();
+    let shelf = outcome.publications.borrow().clone().unwrap();
+    let newest = shelf.newest();
     assert_eq!(
         (newest.version(), newest.payload()),
         (PolicyVersion(3), &report.parameters)
@@ -226,7 +228,8 @@ async fn three_in_a_row_end_the_run_with_70_and_the_last_good_parameters() {
     let error = outcome.result.unwrap_err();
     assert!(matches!(error, LearnerError::NonFinite { updates: 3, .. }));
     assert_eq!(error.exit_code(), 70);
-    let newest = outcome.publications.borrow().clone().unwrap();
+    let shelf = outcome.publications.borrow().clone().unwrap();
+    let newest = shelf.newest();
     assert_eq!(newest.version(), PolicyVersion(1));
     assert_eq!((outcome.counts.evicted, outcome.counts.queued), (6, 4));
 }

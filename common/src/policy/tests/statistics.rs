@@ -34,6 +34,27 @@ fn observations_are_normalised_and_clipped() {
 }
 
 #[test]
+fn bytes_are_scaled_by_their_bound_until_there_are_statistics() {
+    let mut plain = normalised();
+    plain.observation = ObservationSpec::bytes([3], 255);
+    plain.normalise_observations = false;
+    let mut with_statistics = plain.clone();
+    with_statistics.normalise_observations = true;
+    let network = ActorCritic::new(&with_statistics, 1, &device());
+    let bytes = matrix(&[0.0, 255.0, 51.0, 7.0, 90.0, 128.0], 3);
+    let of = |network: &ActorCritic, bytes: Tensor<2>| host(network.forward(bytes).0);
+    let scaled = of(&ActorCritic::new(&plain, 1, &device()), bytes.clone());
+    assert_close("scaled", &of(&network, bytes.clone()), &scaled, 1e-6);
+    let network = network.with_observation_statistics(&[7.0, 90.0, 128.0], &[0.1; 3]);
+    let centred = of(&network, bytes);
+    let mut floats = normalised();
+    floats.popart = true;
+    let expected = matrix(&[-0.7, 10.0, -7.7, 0.0, 0.0, 0.0], 3);
+    let expected = of(&ActorCritic::new(&floats, 1, &device()), expected);
+    assert_close("normalised", &centred, &expected, 1e-6);
+}
+
+#[test]
 fn new_value_statistics_leave_the_values_as_they_are() {
     let device = device().autodiff();
     let network = ActorCritic::new(&normalised(), 1, &device).with_value_statistics(3.0, 2.0);
