@@ -15,8 +15,9 @@ use std::fmt::{self, Write as _};
 pub use layers::Loaded;
 pub use sections::*;
 pub use setting::{
-    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
-    RecomputeTargets, Schedule, Std, ValueLoss,
+    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
+    LogFormat, MdpoSchedule, Objective, PgTarget, Preset, Ratio, RecomputeTargets, Schedule, Std,
+    ValueLoss,
 };
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -408,6 +408,9 @@ fn set_update(row: &mut Row, update: &UpdateMetrics) {
     row.set(Metric::ValueLoss, update.value_loss);
     row.set(Metric::Entropy, update.entropy);
     row.set(Metric::ApproxKl, update.approx_kl);
+    row.set(Metric::Kl, update.kl);
+    row.set(Metric::KlCoefficient, update.kl_coefficient);
+    row.set(Metric::Epochs, update.epochs as f64);
     row.set(Metric::ClipFraction, update.clip_fraction);
     row.set(Metric::ExplainedVariance, update.explained_variance);
     row.set(Metric::GradientNorm, update.gradient_norm);
