@@ -43,9 +43,10 @@ macro_rules! metrics {
 }
 
 metrics! {
-    GlobalStep = "global_step", "steps", "Environment steps trained on.";
+    GlobalStep = "global_step", "steps", "Environment steps trained on, each once.";
     EnvSteps = "charts/env_steps", "steps", "Environment steps made by the actors, as far as the learner knows.";
     Updates = "charts/updates", "updates", "Updates so far: the policy version.";
+    ReusedSteps = "charts/reused_steps", "steps", "Environment steps trained on again out of the reservoir, each training counted.";
     WallSeconds = "charts/wall_s", "s", "Time since the learner was ready.";
     StepsPerSecond = "charts/SPS", "steps/s", "Environment steps trained on per second since the learner was ready.";
     EpisodicReturn = "charts/episodic_return", "1", "Mean undiscounted return of the last 100 episodes.";

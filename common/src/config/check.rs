@@ -109,7 +109,7 @@ impl Config {
                 show(self.algorithm.c_bar)
             ));
         }
-        advice.extend(self.algorithm.advice());
+        advice.extend(self.algorithm.advice(self.learner.reuse));
         // Not a fault: while nothing is trained the learner's version stands still, so new unrolls have lag 0 and
         // every limit trains something in the end.
         let predicted = self.predicted_lag_max_versions();
@@ -252,6 +252,15 @@ impl Config {
                 "`learner.queue_unrolls` is {}, but a batch of {} would never come together in it; raise it to at least \
                  {} or lower `learner.batch_unrolls`",
                 learner.queue_unrolls, learner.batch_unrolls, learner.batch_unrolls
+            )
+        });
+        faults.count("learner.reservoir_batches", learner.reservoir_batches);
+        faults.count("learner.reuse", learner.reuse);
+        faults.unless(learner.reuse != 1 || learner.reservoir_batches <= 1, || {
+            format!(
+                "`learner.reservoir_batches` is {}, but `learner.reuse` is 1, so nothing is trained on again; leave it at 1, \
+                 or raise `learner.reuse`",
+                learner.reservoir_batches
             )
         });
         faults.at_most(

@@ -240,6 +240,11 @@ sections! {
         batch_unrolls: usize = 2;
         /// Unrolls that may wait for the trainer; each adds to the policy lag.
         queue_unrolls: usize = 2;
+        /// Last batches out of which one may be trained on again.
+        reservoir_batches: usize = 1;
+        /// Updates on each batch, the first included: each further one makes a version of its own, and so adds to the
+        /// policy lag.
+        reuse: usize = 1;
         /// Milliseconds to wait before each update: a slow learner on purpose, to study policy lag.
         update_delay_ms: u64 = 0;
     }

@@ -31,6 +31,7 @@ use crate::{
     metrics::{Metric, MetricsWriter, Row},
     publisher::Publisher,
     queue::{Arrived, NothingToTake, QueueReceiver},
+    reservoir::Reservoir,
     summary::{LearnerEvent, Progress, Threshold},
 };
 
@@ -95,6 +96,13 @@ impl Settings {
     }
 }
 
+/// Which training of a batch it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Training {
+    First,
+    Again,
+}
+
 struct Taken {
     unroll: Unroll,
     actor: ActorId,
@@ -119,6 +127,7 @@ struct Trainer<U> {
     timeline: Timeline,
     collected: Vec<Taken>,
     batch: Batch,
+    reservoir: Reservoir<Vec<Taken>>,
     tally: Tally,
     steering: Steering,
     non_finite_in_a_row: u32,
@@ -146,6 +155,11 @@ pub fn run<U: PolicyUpdater>(
         timeline: Timeline::default(),
         collected: Vec::new(),
         batch: Batch::default(),
+        reservoir: Reservoir::new(
+            config.learner.reservoir_batches,
+            config.learner.reuse,
+            config.run.seed,
+        ),
         tally: Tally::default(),
         steering: Steering::default(),
         non_finite_in_a_row: 0,
@@ -176,7 +190,33 @@ impl<U: PolicyUpdater> Trainer<U> {
     fn train_until_done(&mut self) -> Result<(), LearnerError> {
         while !self.is_done() && self.collect() {
             self.delay();
-            self.train()?;
+            let taken = mem::take(&mut self.collected);
+            if self.train(&taken, Training::First)? {
+                self.reservoir.keep(taken);
+            }
+            self.report_progress();
+            self.train_again()?;
+        }
+        Ok(())
+    }
+
+    /// Trains on the batches of the reservoir whose turn it is, as far as they are young enough still.
+    fn train_again(&mut self) -> Result<(), LearnerError> {
+        while !self.links.stop.is_cancelled()
+            && self.tally.trained_steps < self.settings.total_steps
+            && let Some(mut kept) = self.reservoir.take_due()
+        {
+            self.delay();
+            let version = self.version;
+            let fence = *self.links.books.lock().fence();
+            let is_young = kept.batch.iter_mut().all(|taken| {
+                let lag = version.lag_behind(taken.unroll.header().version);
+                taken.lag = lag.unwrap_or(taken.lag);
+                !fence.is_too_stale(taken.lag)
+            });
+            if is_young && self.train(&kept.batch, Training::Again)? {
+                self.reservoir.give_back(kept);
+            }
             self.report_progress();
         }
         Ok(())
@@ -255,10 +295,10 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.tally.busy += begun.elapsed();
     }
 
-    fn train(&mut self) -> Result<(), LearnerError> {
+    /// One update; says whether it was made.
+    fn train(&mut self, taken: &[Taken], training: Training) -> Result<bool, LearnerError> {
         let begun = Instant::now();
         self.steering.odometer.read(begun, self.env_steps());
-        let taken = mem::take(&mut self.collected);
         let unrolls: Vec<_> = taken
             .iter()
             .map(|taken| Member {
@@ -268,12 +308,19 @@ impl<U: PolicyUpdater> Trainer<U> {
             })
             .collect();
         self.batch.assemble(&unrolls, self.settings.rollout);
+        self.batch.reused = training == Training::Again;
         let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
         let outcome = self.updater.update(&self.batch, (1.0 - done).max(0.0));
+        // The ledger has settled what is trained on again.
+        let unsettled = match training {
+            Training::First => taken.len() as u64,
+            Training::Again => 0,
+        };
         match outcome {
             Ok(metrics) => {
                 self.non_finite_in_a_row = 0;
-                let window = self.count_trained(&taken, begun);
+                let window = self.count_trained(taken, begun, training);
+                self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
                 self.publish();
                 self.tally.updates += 1;
@@ -284,16 +331,18 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.reported.clip_fraction = metrics.clip_fraction;
                 let mut row = self.row(&metrics, &window, elapsed);
                 self.steering.updated(&metrics, &mut row);
-                self.links.metrics.write(&row)
+                self.links.metrics.write(&row)?;
+                Ok(true)
             }
             Err(UpdateFault::Stopped) => {
                 // The run ends: these wait for a training that does not come.
-                self.links.books.lock().ledger.discard(taken.len() as u64);
-                Ok(())
+                self.links.books.lock().ledger.discard(unsettled);
+                Ok(false)
             }
             Err(fault) => {
                 self.tally.busy += begun.elapsed();
-                self.roll_back(taken.len() as u64, fault)
+                self.roll_back(unsettled, fault)?;
+                Ok(false)
             }
         }
     }
@@ -313,8 +362,13 @@ impl<U: PolicyUpdater> Trainer<U> {
         })
     }
 
-    /// Books trained unrolls; gives the lag of this update alone.
-    fn count_trained(&mut self, taken: &[Taken], trained_at: Instant) -> LagMeter {
+    /// Counts the steps of an update; gives its lag alone.
+    fn count_trained(
+        &mut self,
+        taken: &[Taken],
+        trained_at: Instant,
+        training: Training,
+    ) -> LagMeter {
         let mut window = LagMeter::default();
         for taken in taken {
             let steps = taken.unroll.steps() as u64;
@@ -327,9 +381,11 @@ impl<U: PolicyUpdater> Trainer<U> {
             };
             window.record(steps, taken.lag, &causes, age);
             self.tally.lag.record(steps, taken.lag, &causes, age);
-            self.tally.trained_steps += steps;
+            match training {
+                Training::First => self.tally.trained_steps += steps,
+                Training::Again => self.tally.reused_steps += steps,
+            }
         }
-        self.links.books.lock().ledger.train(taken.len() as u64);
         window
     }
 
@@ -378,6 +434,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::GlobalStep, self.tally.trained_steps as f64);
         row.set(Metric::EnvSteps, self.env_steps() as f64);
         row.set(Metric::Updates, self.tally.updates as f64);
+        row.set(Metric::ReusedSteps, self.tally.reused_steps as f64);
         row.set(Metric::WallSeconds, wall_s);
         let rate = self.tally.trained_steps as f64 / wall_s.max(f64::MIN_POSITIVE);
         row.set(Metric::StepsPerSecond, rate);

@@ -285,18 +285,35 @@ impl AlgorithmConfig {
         }
     }
 
-    /// What is sound only under conditions that the configuration cannot promise.
-    pub(super) fn advice(&self) -> Vec<String> {
+    /// What is sound only under conditions that the configuration cannot promise; each batch is trained on `reuse` times.
+    pub(super) fn advice(&self, reuse: usize) -> Vec<String> {
         let mut advice = Vec::new();
-        let corrected = self.critic == Critic::Vtrace;
-        if self.objective == Objective::A2c && corrected {
+        if self.objective == Objective::A2c && self.critic == Critic::Vtrace {
             advice.push(
-                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"vtrace\" does: the \
-                 values are then those of another policy than the gradient's data; use the critic \"n_step\" or \"gae\" for \
-                 A2C, or the objective \"weighted_pg\" for IMPALA"
+                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"vtrace\" does, so that \
+                 the gradient weighs the data of one policy by the values of another; use the critic \"n_step\" or \"gae\" \
+                 for A2C, or the objective \"weighted_pg\" for IMPALA"
                     .to_owned(),
             );
+        }
+        let uncorrected = match self.objective {
+            Objective::A2c => Some(format!("`algorithm.objective` = \"{}\"", self.objective)),
+            Objective::Clip if self.ratio == Ratio::Proximal => {
+                Some(format!("`algorithm.ratio` = \"{}\"", self.ratio))
+            }
+            Objective::Clip | Objective::KlPenalty | Objective::Mdpo | Objective::WeightedPg => {
+                None
+            }
+        };
+        if let Some(setting) = uncorrected.filter(|_| reuse > 1) {
+            advice.push(format!(
+                "`learner.reuse` = {reuse} makes every batch stale, but {setting} does not correct for that; use 1, or an \
+                 objective with a ratio to the behaviour policy"
+            ));
         }
         advice
     }
 }
+
+#[cfg(test)]
+mod tests;
