@@ -27,7 +27,6 @@ use crate::{
     books::Books,
     error::LearnerError,
     lag::{Age, LagCauses, LagMeter, Moments, Timeline},
-    ledger::LedgerCounts,
     metrics::{Metric, MetricsWriter, Row},
     publisher::Publisher,
     queue::{Arrived, NothingToTake, QueueReceiver},
@@ -450,61 +449,11 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::ActorsBlocked, shares.actors_blocked);
         row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
         row.set(Metric::QueueFill, self.links.queue.fill());
-        set_update(&mut row, update);
-        set_lag(&mut row, window);
+        row.set_update(update);
+        row.set_lag(window);
         let books = self.links.books.lock();
         row.set(Metric::Actors, books.roster.present() as f64);
-        set_ledger(&mut row, books.ledger.counts());
+        row.set_ledger(books.ledger.counts());
         row
     }
-}
-
-fn set_update(row: &mut Row, update: &UpdateMetrics) {
-    row.set(Metric::LearningRate, update.learning_rate);
-    row.set(Metric::PolicyLoss, update.policy_loss);
-    row.set(Metric::ValueLoss, update.value_loss);
-    row.set(Metric::Entropy, update.entropy);
-    row.set(Metric::ApproxKl, update.approx_kl);
-    row.set(Metric::Kl, update.kl);
-    row.set(Metric::KlCoefficient, update.kl_coefficient);
-    row.set(Metric::Epochs, update.epochs as f64);
-    row.set(Metric::ClipFraction, update.clip_fraction);
-    row.set(Metric::ExplainedVariance, update.explained_variance);
-    row.set(Metric::GradientNorm, update.gradient_norm);
-    row.set(Metric::AdvantageMean, update.advantage_mean);
-    row.set(Metric::AdvantageStd, update.advantage_std);
-    row.set(Metric::Ess, update.ess_prox);
-    row.set(Metric::EssBehaviour, update.ess_behaviour);
-    row.set(Metric::RhoSaturation, update.rho_saturation);
-    row.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
-}
-
-fn set_lag(row: &mut Row, window: &LagMeter) {
-    let lag = window.summary();
-    row.set(Metric::LagMean, lag.mean);
-    row.set(Metric::LagP95, lag.p95);
-    row.set(Metric::LagMax, lag.max);
-    row.set(Metric::LagSeconds, lag.seconds);
-    row.set(Metric::LagEnvSteps, lag.env_steps);
-    let causes = window.causes();
-    row.set(Metric::LagPublish, causes.publish);
-    row.set(Metric::LagUnroll, causes.unroll);
-    row.set(Metric::LagOutbox, causes.outbox);
-    row.set(Metric::LagQueue, causes.queue);
-    row.set(Metric::LagBatch, causes.batch);
-}
-
-fn set_ledger(row: &mut Row, counts: &LedgerCounts) {
-    let violations = u8::from(counts.check().is_err());
-    row.set(Metric::LedgerProduced, counts.produced as f64);
-    row.set(Metric::LedgerAdmitted, counts.admitted as f64);
-    row.set(Metric::LedgerRejected, counts.rejected as f64);
-    row.set(Metric::LedgerLost, counts.lost as f64);
-    row.set(Metric::LedgerTrained, counts.trained as f64);
-    row.set(Metric::LedgerExpired, counts.expired as f64);
-    row.set(Metric::LedgerEvicted, counts.evicted as f64);
-    row.set(Metric::LedgerDiscarded, counts.discarded as f64);
-    row.set(Metric::LedgerQueued, counts.queued as f64);
-    row.set(Metric::LedgerDuplicates, counts.duplicates as f64);
-    row.set(Metric::LedgerViolations, f64::from(violations));
 }

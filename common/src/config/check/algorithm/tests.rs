@@ -100,7 +100,7 @@ fn ranges_and_contradictions_are_faults() {
     for (sets, named) in [
         (
             &["algorithm.objective=a2c"][..],
-            "accounts for its own earlier",
+            "account for its own earlier",
         ),
         (
             &["algorithm.objective=weighted_pg", "algorithm.epochs=2"],
