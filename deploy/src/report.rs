@@ -125,6 +125,7 @@ mod tests {
             seed: 1,
             env_steps: 2048,
             trained_steps: 1024,
+            reused_steps: 0,
             updates: 1,
             updates_rolled_back: 0,
             wall_s: 2.0,

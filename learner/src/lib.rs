@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod output;
 pub mod publisher;
 pub mod queue;
+pub mod reservoir;
 pub mod roster;
 mod run;
 #[cfg(test)]

@@ -43,9 +43,10 @@ macro_rules! metrics {
 }
 
 metrics! {
-    GlobalStep = "global_step", "steps", "Environment steps trained on.";
+    GlobalStep = "global_step", "steps", "Environment steps trained on, each once.";
     EnvSteps = "charts/env_steps", "steps", "Environment steps made by the actors, as far as the learner knows.";
     Updates = "charts/updates", "updates", "Updates so far: the policy version.";
+    ReusedSteps = "charts/reused_steps", "steps", "Environment steps trained on again out of the reservoir, each training counted.";
     WallSeconds = "charts/wall_s", "s", "Time since the learner was ready.";
     StepsPerSecond = "charts/SPS", "steps/s", "Environment steps trained on per second since the learner was ready.";
     EpisodicReturn = "charts/episodic_return", "1", "Mean undiscounted return of the last 100 episodes.";
@@ -56,6 +57,9 @@ metrics! {
     ValueLoss = "losses/value_loss", "1", "Loss of the value function, mean over the update.";
     Entropy = "losses/entropy", "nat", "Entropy of the policy, mean over the update.";
     ApproxKl = "losses/approx_kl", "nat", "Estimate of the divergence of the updated policy from the proximal one.";
+    Kl = "losses/kl", "nat", "Divergence between the updated policy and the proximal one that the objective penalises, exactly.";
+    KlCoefficient = "losses/kl_coefficient", "1", "Weight of the penalty on that divergence.";
+    Epochs = "losses/epochs", "passes", "Passes over the batch that were made.";
     ClipFraction = "losses/clipfrac", "1", "Share of steps whose ratio is outside the clip range.";
     ExplainedVariance = "losses/explained_variance", "1", "Share of the targets' variance that the values explain.";
     GradientNorm = "losses/gradient_norm", "1", "Norm of the gradient before clipping, mean over the update.";

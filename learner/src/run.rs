@@ -296,6 +296,7 @@ impl Learner {
             seed: self.config.run.seed,
             env_steps,
             trained_steps: tally.trained_steps,
+            reused_steps: tally.reused_steps,
             updates: tally.updates,
             updates_rolled_back: tally.updates_rolled_back,
             wall_s,

@@ -68,8 +68,10 @@ pub struct Summary {
     pub seed: u64,
     /// Environment steps made by the actors, as far as the learner knows.
     pub env_steps: u64,
-    /// Environment steps trained on.
+    /// Environment steps trained on, each once.
     pub trained_steps: u64,
+    /// Environment steps trained on again out of the reservoir, each training counted.
+    pub reused_steps: u64,
     /// Updates: the last policy version.
     pub updates: u64,
     /// Updates that were rolled back.

@@ -1,11 +1,10 @@
 //! Values out of range and settings that contradict each other or could never train; all are found at once.
 
+mod algorithm;
+
 use std::fmt::Display;
 
-use super::{
-    AdvantageNormalisation, AlgorithmConfig, Cap, Config, ConfigError, Core, PolicyConfig, Ratio,
-    ValueLoss, setting::NONE,
-};
+use super::{AdvantageNormalisation, Cap, Config, ConfigError, Core, PolicyConfig, setting::NONE};
 use crate::{
     spec::{ActionSpec, EnvironmentSpec},
     unroll::Agreement,
@@ -111,6 +110,7 @@ impl Config {
                 show(self.algorithm.c_bar)
             ));
         }
+        advice.extend(self.algorithm.advice(self.learner.reuse));
         // Not a fault: while nothing is trained the learner's version stands still, so new unrolls have lag 0 and
         // every limit trains something in the end.
         let predicted = self.predicted_lag_max_versions();
@@ -255,6 +255,15 @@ impl Config {
                 learner.queue_unrolls, learner.batch_unrolls, learner.batch_unrolls
             )
         });
+        faults.count("learner.reservoir_batches", learner.reservoir_batches);
+        faults.count("learner.reuse", learner.reuse);
+        faults.unless(learner.reuse != 1 || learner.reservoir_batches <= 1, || {
+            format!(
+                "`learner.reservoir_batches` is {}, but `learner.reuse` is 1, so nothing is trained on again; leave it at 1, \
+                 or raise `learner.reuse`",
+                learner.reservoir_batches
+            )
+        });
         faults.at_most(
             "learner.update_delay_ms",
             learner.update_delay_ms,
@@ -354,73 +363,6 @@ impl Config {
             10,
             MILLISECONDS_MAX,
         );
-    }
-}
-
-impl AlgorithmConfig {
-    fn range_faults(&self, faults: &mut Faults) {
-        faults.share("algorithm.gamma", self.gamma);
-        faults.share("algorithm.lambda", self.lambda);
-        for (path, cap) in [
-            ("algorithm.rho_bar", self.rho_bar),
-            ("algorithm.c_bar", self.c_bar),
-            ("algorithm.weight_bar", self.weight_bar),
-        ] {
-            faults.unless(cap.is_none_or(|cap| cap.is_finite() && cap > 0.0), || {
-                format!(
-                    "`{path}` is {}, but must be finite and above 0; use 1.0, or \"{NONE}\" for no cap",
-                    show(cap)
-                )
-            });
-        }
-        faults.unless(self.clip_epsilon > 0.0 && self.clip_epsilon < 1.0, || {
-            format!(
-                "`algorithm.clip_epsilon` is {}, but must lie between 0 and 1, both excluded; use 0.2",
-                self.clip_epsilon
-            )
-        });
-        faults.positive("algorithm.policy_learning_rate", self.policy_learning_rate);
-        faults.positive("algorithm.value_learning_rate", self.value_learning_rate);
-        faults.positive("algorithm.adam_epsilon", self.adam_epsilon);
-        faults.not_negative("algorithm.entropy_coefficient", self.entropy_coefficient);
-        faults.not_negative("algorithm.value_coefficient", self.value_coefficient);
-        faults.positive("algorithm.value_clip", self.value_clip);
-        faults.positive("algorithm.huber_delta", self.huber_delta);
-        faults.positive("algorithm.gradient_norm_max", self.gradient_norm_max);
-        faults.positive("algorithm.reward_scale", self.reward_scale);
-        if let Some(clip) = self.reward_clip {
-            faults.positive("algorithm.reward_clip", clip);
-        }
-    }
-
-    /// Values that were changed although other settings make them count for nothing.
-    fn unused_faults(&self, faults: &mut Faults) {
-        let default = Self::default();
-        let weighted = matches!(self.ratio, Ratio::Decoupled | Ratio::Dual);
-        faults.unless(weighted || self.weight_bar == default.weight_bar, || {
-            format!(
-                "`algorithm.weight_bar` is {}, but the ratio \"{}\" has no weight; leave it at 1.0, or use the ratio \
-                 \"decoupled\" or \"dual\"",
-                show(self.weight_bar),
-                self.ratio
-            )
-        });
-        let clipped = self.value_loss == ValueLoss::Clipped;
-        faults.unless(clipped || same(self.value_clip, default.value_clip), || {
-            format!(
-                "`algorithm.value_clip` is {}, but the value loss \"{}\" does not clip; leave it at 0.2, or use the value \
-                 loss \"clipped\"",
-                self.value_clip, self.value_loss
-            )
-        });
-        let huber = self.value_loss == ValueLoss::Huber;
-        faults.unless(huber || same(self.huber_delta, default.huber_delta), || {
-            format!(
-                "`algorithm.huber_delta` is {}, but the value loss \"{}\" has no such bend; leave it at 1.0, or use the \
-                 value loss \"huber\"",
-                self.huber_delta, self.value_loss
-            )
-        });
     }
 }
 

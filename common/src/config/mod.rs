@@ -18,8 +18,9 @@ use std::{
 pub use layers::Loaded;
 pub use sections::*;
 pub use setting::{
-    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
-    RecomputeTargets, Schedule, Std, ValueLoss,
+    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
+    LogFormat, MdpoSchedule, Objective, PgTarget, Preset, Ratio, RecomputeTargets, Schedule, Std,
+    ValueLoss,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -175,12 +176,14 @@ impl Config {
     ///
     /// When an unroll is begun, at most queue + actors * outbox - 1 others come before it, and one batch is being
     /// trained. So it is trained after 1 + floor((queue + actors * outbox - 1) / batch) updates, which is
-    /// ceil((queue + actors * outbox) / batch).
+    /// ceil((queue + actors * outbox) / batch). Each of these batches makes `learner.reuse` versions, on average if the
+    /// reservoir holds several.
     #[must_use]
     pub fn predicted_lag_max_versions(&self) -> u64 {
         let begun = self.actor.count.saturating_mul(self.actor.outbox_unrolls);
         let ahead = begun.saturating_add(self.learner.queue_unrolls);
-        ahead.div_ceil(self.learner.batch_unrolls.max(1)) as u64
+        let batches = ahead.div_ceil(self.learner.batch_unrolls.max(1));
+        batches.saturating_mul(self.learner.reuse) as u64
     }
 
     /// Every key with its value as TOML; loading it gives this configuration again.

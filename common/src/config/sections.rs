@@ -6,8 +6,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 use figment::value::Value;
 
 use super::setting::{
-    AdvantageNormalisation, Cap, Core, DeviceChoice, LogFormat, PgTarget, Preset, Ratio,
-    RecomputeTargets, Schedule, Setting, Std, ValueLoss,
+    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
+    LogFormat, MdpoSchedule, Objective, PgTarget, Preset, Ratio, RecomputeTargets, Schedule,
+    Setting, Std, ValueLoss,
 };
 use crate::{injection::LagInjection, spec::Activation};
 
@@ -242,6 +243,11 @@ sections! {
         batch_unrolls: usize = 2;
         /// Unrolls that may wait for the trainer; each adds to the policy lag.
         queue_unrolls: usize = 2;
+        /// Last batches out of which one may be trained on again.
+        reservoir_batches: usize = 1;
+        /// Updates on each batch, the first included: each further one makes a version of its own, and so adds to the
+        /// policy lag.
+        reuse: usize = 1;
         /// Milliseconds to wait before each update: a slow learner on purpose, to study policy lag.
         update_delay_ms: u64 = 0;
     }
@@ -251,18 +257,50 @@ sections! {
         gamma: f64 = 0.99;
         /// Mix of short (0) and long (1) returns: lambda.
         lambda: f64 = 0.95;
+        /// Where the critic's targets and the advantages come from.
+        critic: Critic = Critic::Vtrace;
+        /// Rewards in one return of the critic "n_step"; fewer before an end of the episode or the unroll.
+        n_step: usize = 5;
         /// Cap of the importance ratio that weights a temporal difference (V-trace, arXiv 1802.01561, eq. 1).
         rho_bar: Cap = Some(1.0);
         /// Cap of the importance ratio that carries later differences back (V-trace, arXiv 1802.01561, eq. 1).
         c_bar: Cap = Some(1.0);
-        /// Cap of the importance ratio that weights the policy gradient; only the decoupled and dual ratios have a weight.
+        /// Cap of the importance ratio proximal / behaviour that weights a step of the policy gradient, where the objective
+        /// has such a weight.
         weight_bar: Cap = Some(1.0);
         /// Advantage estimate that the policy gradient uses.
         pg_target: PgTarget = PgTarget::LambdaMix;
-        /// Which probability ratios the policy loss weights and clips.
+        /// What an update of the policy maximises.
+        objective: Objective = Objective::Clip;
+        /// Which probability ratios the objective "clip" weights and clips.
         ratio: Ratio = Ratio::Behaviour;
-        /// Distance from 1 at which the policy loss clips the ratio.
+        /// Distance from 1 at which the objective "clip" clips the ratio.
         clip_epsilon: f64 = 0.2;
+        /// Form of the interval that the ratio is clipped to.
+        clip_range: ClipRange = ClipRange::Symmetric;
+        /// Factor on a negative advantage below which the clipped objective does not fall (arXiv 1912.09729); "none" for no
+        /// such bound.
+        dual_clip: Option<f64> = None;
+        /// Updates between two refreshes of the target network of the ratio "target_network".
+        target_refresh_updates: u64 = 2;
+        /// Cap of behaviour / target within the ratio "target_network".
+        target_ratio_bar: Cap = Some(2.0);
+        /// Whether the ratio "target_network" and the objectives "kl_penalty" and "mdpo" weight each step by
+        /// proximal / behaviour, which corrects for lag.
+        staleness_weight: bool = true;
+        /// Weight of the divergence from the proximal policy when the run begins: objectives "kl_penalty" and "mdpo".
+        kl_coefficient: f64 = 1.0;
+        /// Which divergence the objective "kl_penalty" penalises.
+        kl_direction: KlDirection = KlDirection::Forward;
+        /// Divergence of one update, in nats, that the weight of the objective "kl_penalty" is adapted to.
+        kl_target: f64 = 0.01;
+        /// How that weight is adapted.
+        kl_adaptation: KlAdaptation = KlAdaptation::Paper;
+        /// How the weight of the divergence changes in the objective "mdpo".
+        mdpo_schedule: MdpoSchedule = MdpoSchedule::PaperLinear;
+        /// Divergence from the proximal policy, in nats, beyond 1.5 times which no further pass is begun; "none" makes
+        /// every pass.
+        kl_stop: Option<f64> = None;
         /// Passes over each batch.
         epochs: usize = 4;
         /// Minibatches in each pass.

@@ -305,6 +305,78 @@ choice! {
         Proximal = "proximal",
         /// As decoupled, and no gradient where either current ratio has left its interval.
         Dual = "dual",
+        /// Clip current / target, with a target network that follows slowly (IMPACT, arXiv 1912.00167, as RLlib's APPO).
+        TargetNetwork = "target_network",
+    }
+}
+
+choice! {
+    /// What an update of the policy maximises.
+    Objective {
+        /// A ratio times the advantage, clipped (PPO, arXiv 1707.06347, eq. 7): `ratio` says which ratio.
+        Clip = "clip",
+        /// Current / proximal times the advantage, minus an adaptive penalty on the divergence (the same, section 4).
+        KlPenalty = "kl_penalty",
+        /// The same with KL(current || proximal) on a schedule (mirror descent, MDPO, arXiv 2005.09814).
+        Mdpo = "mdpo",
+        /// Proximal / behaviour times the advantage times log pi: IMPALA; without `weight_bar` Off-PAC (arXiv 1205.4839).
+        WeightedPg = "weighted_pg",
+        /// The advantage times log pi, uncorrected (A2C, arXiv 1602.01783): biased by lag, kept as a control.
+        A2c = "a2c",
+    }
+}
+
+choice! {
+    /// Where the critic's targets and the advantages come from.
+    Critic {
+        /// Corrected for lag by truncated importance ratios (V-trace, arXiv 1802.01561, eq. 1).
+        Vtrace = "vtrace",
+        /// Generalised advantage estimation (arXiv 1506.02438): uncorrected.
+        Gae = "gae",
+        /// Returns of `n_step` steps (arXiv 1602.01783): uncorrected.
+        NStep = "n_step",
+    }
+}
+
+choice! {
+    /// Form of the interval that a ratio is clipped to.
+    ClipRange {
+        /// From 1 - epsilon to 1 + epsilon.
+        Symmetric = "symmetric",
+        /// From 1 / (1 + epsilon) to 1 + epsilon, symmetric in the logarithm.
+        Reciprocal = "reciprocal",
+    }
+}
+
+choice! {
+    /// Which divergence between current and proximal policy the objective "kl_penalty" penalises.
+    KlDirection {
+        /// KL(proximal || current), as PPO's paper.
+        Forward = "forward",
+        /// KL(current || proximal).
+        Reverse = "reverse",
+    }
+}
+
+choice! {
+    /// How the weight of the penalty follows the divergence of each update.
+    KlAdaptation {
+        /// Doubled above 1.5 targets, halved below 1 / 1.5 of the target (PPO, arXiv 1707.06347, section 4).
+        Paper = "paper",
+        /// Times 1.5 above 2 targets, halved below half the target (RLlib).
+        Rllib = "rllib",
+        /// Not at all.
+        Fixed = "fixed",
+    }
+}
+
+choice! {
+    /// How the weight of the divergence changes in the objective "mdpo".
+    MdpoSchedule {
+        /// `kl_coefficient` / (1 - share of the run that is done): grows, as the paper's code.
+        PaperLinear = "paper_linear",
+        /// `kl_coefficient` / number of the update: falls.
+        InverseStep = "inverse_step",
     }
 }
 

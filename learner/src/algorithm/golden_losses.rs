@@ -13,6 +13,7 @@ use burn::{
     tensor::{Bool, Device, Int, Tensor, TensorData},
 };
 use serde_json::Value;
+use springbok_common::policy::categorical;
 
 use super::*;
 use crate::{
@@ -110,6 +111,8 @@ fn settings(kind: &str, config: &Value) -> SurrogateConfig {
             ClipRange::Symmetric
         },
         weight_bar: config["weight_bar"].as_f64(),
+        ratio_bar: config["weight_bar"].as_f64(),
+        weighted: config["weighted"] == true,
         dual_clip: config["dual_clip"].as_f64(),
         ratio_clamp: config["ratio_clamp"]
             .as_array()
@@ -128,19 +131,12 @@ fn total_loss(kind: &str, config: &Value, input: &Value, logits: Tensor<2>) -> T
         Some(allowed(&input["action_mask"])),
     );
     let of_proximal = of_taken(&proximal);
-    let is_unweighted = matches!(kind, "ppo_kl" | "mdpo") && config["weighted"] != true;
-    // With mu = pi_prox the weight is 1.
-    let behaviour = if is_unweighted {
-        of_proximal.clone()
-    } else {
-        vector(&input["log_mu"])
-    };
     let valid = mask(&input["mask"]);
     let mut loss = policy_loss(
         &settings(kind, config),
         CurrentLogProb(of_taken(&current)),
         ProximalLogProb(of_proximal),
-        BehaviourLogProb(behaviour),
+        BehaviourLogProb(vector(&input["log_mu"])),
         vector(&input["adv"]),
         Some(valid.clone()),
     );
@@ -150,7 +146,12 @@ fn total_loss(kind: &str, config: &Value, input: &Value, logits: Tensor<2>) -> T
             Some("reverse") => KlDirection::Reverse,
             other => panic!("unknown direction {other:?}"),
         };
-        let penalty = kl_penalty(direction, current.clone(), proximal, Some(valid.clone()));
+        let penalty = kl_penalty(
+            direction,
+            &Distribution::Categorical(vec![current.clone()]),
+            &Distribution::Categorical(vec![proximal]),
+            Some(valid.clone()),
+        );
         loss = loss + penalty.mul_scalar(beta);
     }
     if let Some(coefficient) = config["entropy_coef"].as_f64() {

@@ -3,6 +3,7 @@
 pub mod gradient;
 pub mod health;
 pub mod normalise;
+pub mod penalty;
 pub mod popart;
 pub mod real;
 pub mod returns;

@@ -140,6 +140,12 @@ impl ReturnDeviation {
         }
         let all = vec![true; returns.len()];
         self.moments.update(&returns, &all);
+        self.factor()
+    }
+
+    /// The factor that the last [`Self::update`] gave; 1 before the first.
+    #[must_use]
+    pub fn factor(&self) -> f64 {
         f64::from(self.moments.inverse_deviation()[0])
     }
 }

@@ -5,7 +5,7 @@
 //! w = min(weight_bar, pi_prox/mu), a constant, all kinds use the raw advantage A: no ratio may be inside it already.
 
 use burn::tensor::{Bool, Tensor};
-use springbok_common::policy::categorical;
+use springbok_common::policy::Distribution;
 
 /// log mu(a|x) `[N]` of the taken actions, as the actor stored it.
 #[derive(Debug, Clone)]
@@ -34,9 +34,10 @@ pub enum SurrogateKind {
     Decoupled,
     /// w u A, without gradient where u or b is already past its bound in the direction of the advantage.
     Dual,
-    /// r = min(weight_bar, mu/pi_prox) b in PPO's objective: IMPACT (Luo et al. 2019) as RLlib's APPO computes it.
+    /// r = min(ratio_bar, mu/pi_prox) b in PPO's objective, times w if `weighted`: IMPACT (Luo et al. 2019) as RLlib's
+    /// APPO computes it, where pi_prox is a target network and w stands in the V-trace advantage.
     Appo,
-    /// w u A without a clip: for a penalty on the divergence ([`kl_penalty`]).
+    /// u A without a clip, times w if `weighted`: for a penalty on the divergence ([`kl_penalty`]).
     Unclipped,
 }
 
@@ -59,8 +60,12 @@ pub struct SurrogateConfig {
     pub clip_epsilon: f64,
     /// Form of the clip interval.
     pub clip_range: ClipRange,
-    /// Cap of the importance weight; `None` for no cap.
+    /// Cap of the importance weight w; `None` for no cap.
     pub weight_bar: Option<f64>,
+    /// Cap of mu/pi_prox in [`SurrogateKind::Appo`]; `None` for no cap.
+    pub ratio_bar: Option<f64>,
+    /// Whether [`SurrogateKind::Appo`] and [`SurrogateKind::Unclipped`] weight each step by w.
+    pub weighted: bool,
     /// Where A < 0, the clipped objective is at least this times A (Ye et al. 2020); `None` for no such bound.
     pub dual_clip: Option<f64>,
     /// Bounds of the ratio before anything else, as in Sample Factory (0.05 and 20 there).
@@ -76,12 +81,16 @@ impl SurrogateConfig {
             clip_epsilon,
             clip_range: ClipRange::Symmetric,
             weight_bar: Some(1.0),
+            ratio_bar: Some(2.0),
+            weighted: true,
             dual_clip: None,
             ratio_clamp: None,
         }
     }
 
-    fn bounds(&self) -> [f64; 2] {
+    /// The interval that the ratio is clipped to.
+    #[must_use]
+    pub fn bounds(&self) -> [f64; 2] {
         let high = 1.0 + self.clip_epsilon;
         match self.clip_range {
             ClipRange::Symmetric => [1.0 - self.clip_epsilon, high],
@@ -104,14 +113,14 @@ pub fn policy_loss(
     mask: Option<Tensor<1>>,
 ) -> Tensor<1> {
     let (current, proximal, behaviour) = (current.0, proximal.0, behaviour.0);
-    let weight = |numerator: &Tensor<1>, denominator: &Tensor<1>| {
-        let ratio = ratio(numerator.clone() - denominator.clone());
-        match config.weight_bar {
-            Some(cap) => ratio.clamp_max(cap),
-            None => ratio,
+    let staleness = capped(config.weight_bar, proximal.clone() - behaviour.clone());
+    let weigh = |objective: Tensor<1>| {
+        if config.weighted {
+            staleness.clone() * objective
+        } else {
+            objective
         }
     };
-    let staleness = weight(&proximal, &behaviour);
     let objective = match config.kind {
         SurrogateKind::PolicyGradient => advantages * current,
         SurrogateKind::WeightedPolicyGradient => staleness * advantages * current,
@@ -131,10 +140,14 @@ pub fn policy_loss(
             staleness * own * advantages * live.float()
         }
         SurrogateKind::Appo => {
-            let cap = weight(&behaviour, &proximal);
-            clipped(config, cap * ratio(current - behaviour), advantages)
+            let capped = capped(config.ratio_bar, behaviour.clone() - proximal);
+            weigh(clipped(
+                config,
+                capped * ratio(current - behaviour),
+                advantages,
+            ))
         }
-        SurrogateKind::Unclipped => staleness * ratio(current - proximal) * advantages,
+        SurrogateKind::Unclipped => weigh(ratio(current - proximal) * advantages),
     };
     -masked_mean(objective, mask)
 }
@@ -148,18 +161,18 @@ pub enum KlDirection {
     Reverse,
 }
 
-/// The exact mean divergence `[1]` between the current and the proximal policy, from the log-probabilities of all
-/// actions [N, A]; a penalty to add to the loss of [`SurrogateKind::Unclipped`].
+/// The exact mean divergence `[1]` between the current and the proximal policy, which are of one kind under one mask; a
+/// penalty to add to the loss of [`SurrogateKind::Unclipped`].
 #[must_use]
 pub fn kl_penalty(
     direction: KlDirection,
-    current: Tensor<2>,
-    proximal: Tensor<2>,
+    current: &Distribution,
+    proximal: &Distribution,
     mask: Option<Tensor<1>>,
 ) -> Tensor<1> {
     let divergence = match direction {
-        KlDirection::Forward => categorical::kl(proximal, current),
-        KlDirection::Reverse => categorical::kl(current, proximal),
+        KlDirection::Forward => proximal.kl(current),
+        KlDirection::Reverse => current.kl(proximal),
     };
     masked_mean(divergence, mask)
 }
@@ -176,6 +189,15 @@ pub fn masked_mean(values: Tensor<1>, mask: Option<Tensor<1>>) -> Tensor<1> {
 /// exp(log-ratio), bounded so that it stays finite in f32.
 fn ratio(log_ratio: Tensor<1>) -> Tensor<1> {
     log_ratio.clamp(-20.0, 20.0).exp()
+}
+
+/// min(cap, exp(log-ratio)).
+fn capped(cap: Option<f64>, log_ratio: Tensor<1>) -> Tensor<1> {
+    let ratio = ratio(log_ratio);
+    match cap {
+        Some(cap) => ratio.clamp_max(cap),
+        None => ratio,
+    }
 }
 
 /// min(r A, clip(r) A), with the unclipped term where both are equal, so that its gradient is the one that counts.

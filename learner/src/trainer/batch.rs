@@ -51,6 +51,8 @@ pub struct Batch {
     pub lags: Vec<u64>,
     /// Who made each unroll; all unrolls have equally many columns.
     pub actors: Vec<ActorId>,
+    /// Whether it was trained on before: running statistics have seen it.
+    pub reused: bool,
 }
 
 impl Batch {
@@ -68,6 +70,7 @@ impl Batch {
         self.core_states.clear();
         self.lags.clear();
         self.actors.clear();
+        self.reused = false;
     }
 
     /// Rows of it: T * B, void ones included.

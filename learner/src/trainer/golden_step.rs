@@ -3,7 +3,7 @@
 use serde_json::Value;
 use springbok_common::{
     arrays::{Actions, Elements},
-    config::{AdvantageNormalisation, RecomputeTargets},
+    config::{AdvantageNormalisation, AlgorithmConfig, RecomputeTargets},
     spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec},
     step::StepOutcome,
 };
@@ -71,10 +71,7 @@ fn settings(config: &Value) -> UpdateConfig {
             Some("epoch") => RecomputeTargets::Epoch,
             _ => RecomputeTargets::Once,
         },
-        reward_clip: None,
-        reward_scale: 1.0,
-        normalise_rewards: false,
-        burn_in: 0,
+        ..UpdateConfig::from(&AlgorithmConfig::default())
     }
 }
 
@@ -192,11 +189,7 @@ fn check_steps(name: &str, case: &Value, plan: &Plan) {
     let arrival = updater.evaluate(&batch);
     let material = material(&batch);
     let targets = updater.targets(&material, &arrival);
-    let rates = Rates {
-        policy: updater.config.policy_learning_rate.at(1.0),
-        value: updater.config.value_learning_rate.at(1.0),
-        entropy: updater.config.entropy_coefficient.at(1.0),
-    };
+    let rates = updater.rates(1.0);
     let trace = updater.optimise(&material, &arrival, &targets, plan, rates);
     let expected = case["expected"]["steps"].as_array().unwrap();
     let steps = trace.losses.len();

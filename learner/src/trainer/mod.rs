@@ -1,6 +1,7 @@
 //! The trainer: one thread of its own that turns queued unrolls into new policy versions. It never awaits.
 
 pub mod batch;
+mod rows;
 pub mod run_loop;
 #[cfg(test)]
 mod run_loop_tests;

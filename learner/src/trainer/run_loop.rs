@@ -30,10 +30,10 @@ use crate::{
         LagMeter,
         causes::{LagCauses, Moments, Timeline},
     },
-    ledger::LedgerCounts,
     metrics::{Metric, MetricsWriter, Row},
     publisher::Publisher,
     queue::{Arrived, NothingToTake, QueueReceiver},
+    reservoir::Reservoir,
     summary::{LearnerEvent, Progress, Threshold},
 };
 
@@ -101,6 +101,13 @@ impl Settings {
     }
 }
 
+/// Which training of a batch it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Training {
+    First,
+    Again,
+}
+
 struct Taken {
     unroll: Unroll,
     actor: ActorId,
@@ -127,6 +134,7 @@ struct Trainer<U> {
     round: Vec<(u32, Arrived)>,
     collected: Vec<Taken>,
     batch: Batch,
+    reservoir: Reservoir<Vec<Taken>>,
     tally: Tally,
     steering: Steering,
     non_finite_in_a_row: u32,
@@ -155,6 +163,11 @@ pub fn run<U: PolicyUpdater>(
         round: Vec::new(),
         collected: Vec::new(),
         batch: Batch::default(),
+        reservoir: Reservoir::new(
+            config.learner.reservoir_batches,
+            config.learner.reuse,
+            config.run.seed,
+        ),
         tally: Tally::default(),
         steering: Steering::default(),
         non_finite_in_a_row: 0,
@@ -185,7 +198,33 @@ impl<U: PolicyUpdater> Trainer<U> {
     fn train_until_done(&mut self) -> Result<(), LearnerError> {
         while !self.is_done() && self.collect()? {
             self.delay();
-            self.train()?;
+            let taken = mem::take(&mut self.collected);
+            if self.train(&taken, Training::First)? {
+                self.reservoir.keep(taken);
+            }
+            self.report_progress();
+            self.train_again()?;
+        }
+        Ok(())
+    }
+
+    /// Trains on the batches of the reservoir whose turn it is, as far as they are young enough still.
+    fn train_again(&mut self) -> Result<(), LearnerError> {
+        while !self.links.stop.is_cancelled()
+            && self.tally.trained_steps < self.settings.total_steps
+            && let Some(mut kept) = self.reservoir.take_due()
+        {
+            self.delay();
+            let version = self.version;
+            let fence = *self.links.books.lock().fence();
+            let is_young = kept.batch.iter_mut().all(|taken| {
+                let lag = version.lag_behind(taken.unroll.header().version);
+                taken.lag = lag.unwrap_or(taken.lag);
+                !fence.is_too_stale(taken.lag)
+            });
+            if is_young && self.train(&kept.batch, Training::Again)? {
+                self.reservoir.give_back(kept);
+            }
             self.report_progress();
         }
         Ok(())
@@ -294,10 +333,10 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.tally.busy += begun.elapsed();
     }
 
-    fn train(&mut self) -> Result<(), LearnerError> {
+    /// One update; says whether it was made.
+    fn train(&mut self, taken: &[Taken], training: Training) -> Result<bool, LearnerError> {
         let begun = Instant::now();
         self.steering.odometer.read(begun, self.env_steps());
-        let taken = mem::take(&mut self.collected);
         let unrolls: Vec<_> = taken
             .iter()
             .map(|taken| Member {
@@ -307,12 +346,19 @@ impl<U: PolicyUpdater> Trainer<U> {
             })
             .collect();
         self.batch.assemble(&unrolls, self.settings.rollout);
+        self.batch.reused = training == Training::Again;
         let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
         let outcome = self.updater.update(&self.batch, (1.0 - done).max(0.0));
+        // The ledger has settled what is trained on again.
+        let unsettled = match training {
+            Training::First => taken.len() as u64,
+            Training::Again => 0,
+        };
         match outcome {
             Ok(metrics) => {
                 self.non_finite_in_a_row = 0;
-                let window = self.count_trained(&taken, begun);
+                let window = self.count_trained(taken, begun, training);
+                self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
                 self.publish();
                 self.tally.updates += 1;
@@ -323,16 +369,18 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.reported.clip_fraction = metrics.clip_fraction;
                 let mut row = self.row(&metrics, &window, elapsed);
                 self.steering.updated(&metrics, &mut row);
-                self.links.metrics.write(&row)
+                self.links.metrics.write(&row)?;
+                Ok(true)
             }
             Err(UpdateFault::Stopped) => {
                 // The run ends: these wait for a training that does not come.
-                self.links.books.lock().ledger.discard(taken.len() as u64);
-                Ok(())
+                self.links.books.lock().ledger.discard(unsettled);
+                Ok(false)
             }
             Err(fault) => {
                 self.tally.busy += begun.elapsed();
-                self.roll_back(taken.len() as u64, fault)
+                self.roll_back(unsettled, fault)?;
+                Ok(false)
             }
         }
     }
@@ -356,8 +404,13 @@ impl<U: PolicyUpdater> Trainer<U> {
         })
     }
 
-    /// Books trained unrolls; gives the lag of this update alone.
-    fn count_trained(&mut self, taken: &[Taken], trained_at: Instant) -> LagMeter {
+    /// Counts the steps of an update; gives its lag alone.
+    fn count_trained(
+        &mut self,
+        taken: &[Taken],
+        trained_at: Instant,
+        training: Training,
+    ) -> LagMeter {
         let mut window = LagMeter::default();
         for taken in taken {
             let steps = taken.unroll.steps() as u64;
@@ -370,9 +423,11 @@ impl<U: PolicyUpdater> Trainer<U> {
             let env_steps = self.steering.odometer.since(taken.moments.opened);
             window.record(steps, taken.lag, &causes, env_steps);
             self.tally.lag.record(steps, taken.lag, &causes, env_steps);
-            self.tally.trained_steps += steps;
+            match training {
+                Training::First => self.tally.trained_steps += steps,
+                Training::Again => self.tally.reused_steps += steps,
+            }
         }
-        self.links.books.lock().ledger.train(taken.len() as u64);
         window
     }
 
@@ -421,6 +476,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::GlobalStep, self.tally.trained_steps as f64);
         row.set(Metric::EnvSteps, self.env_steps() as f64);
         row.set(Metric::Updates, self.tally.updates as f64);
+        row.set(Metric::ReusedSteps, self.tally.reused_steps as f64);
         row.set(Metric::WallSeconds, wall_s);
         let rate = self.tally.trained_steps as f64 / wall_s.max(f64::MIN_POSITIVE);
         row.set(Metric::StepsPerSecond, rate);
@@ -436,78 +492,11 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::ActorsBlocked, shares.actors_blocked);
         row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
         row.set(Metric::QueueFill, self.links.queue.fill());
-        set_update(&mut row, update);
-        set_lag(&mut row, window);
+        row.set_update(update);
+        row.set_lag(window);
         let books = self.links.books.lock();
         row.set(Metric::Actors, books.roster.present() as f64);
-        set_ledger(&mut row, books.ledger.counts());
+        row.set_ledger(books.ledger.counts());
         row
     }
-}
-
-/// In the order of [`ByCause`](crate::lag::causes::ByCause).
-const LAG_BY_CAUSE: [Metric; 7] = [
-    Metric::LagInjected,
-    Metric::LagPublish,
-    Metric::LagUnroll,
-    Metric::LagOutbox,
-    Metric::LagTransport,
-    Metric::LagQueue,
-    Metric::LagBatch,
-];
-const LAG_SECONDS_BY_CAUSE: [Metric; 7] = [
-    Metric::LagSecondsInjected,
-    Metric::LagSecondsPublish,
-    Metric::LagSecondsUnroll,
-    Metric::LagSecondsOutbox,
-    Metric::LagSecondsTransport,
-    Metric::LagSecondsQueue,
-    Metric::LagSecondsBatch,
-];
-
-fn set_update(row: &mut Row, update: &UpdateMetrics) {
-    row.set(Metric::LearningRate, update.learning_rate);
-    row.set(Metric::PolicyLoss, update.policy_loss);
-    row.set(Metric::ValueLoss, update.value_loss);
-    row.set(Metric::Entropy, update.entropy);
-    row.set(Metric::ApproxKl, update.approx_kl);
-    row.set(Metric::ClipFraction, update.clip_fraction);
-    row.set(Metric::ExplainedVariance, update.explained_variance);
-    row.set(Metric::GradientNorm, update.gradient_norm);
-    row.set(Metric::AdvantageMean, update.advantage_mean);
-    row.set(Metric::AdvantageStd, update.advantage_std);
-    row.set(Metric::Ess, update.ess_prox);
-    row.set(Metric::EssBehaviour, update.ess_behaviour);
-    row.set(Metric::RhoSaturation, update.rho_saturation);
-    row.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
-}
-
-fn set_lag(row: &mut Row, window: &LagMeter) {
-    let lag = window.summary();
-    row.set(Metric::LagMean, lag.mean);
-    row.set(Metric::LagP95, lag.p95);
-    row.set(Metric::LagMax, lag.max);
-    row.set(Metric::LagSeconds, lag.seconds);
-    row.set(Metric::LagEnvSteps, lag.env_steps);
-    let causes = window.causes().into_array();
-    let seconds = window.cause_seconds().into_array();
-    for (stage, (versions, seconds)) in causes.into_iter().zip(seconds).enumerate() {
-        row.set(LAG_BY_CAUSE[stage], versions);
-        row.set(LAG_SECONDS_BY_CAUSE[stage], seconds);
-    }
-}
-
-fn set_ledger(row: &mut Row, counts: &LedgerCounts) {
-    let violations = u8::from(counts.check().is_err());
-    row.set(Metric::LedgerProduced, counts.produced as f64);
-    row.set(Metric::LedgerAdmitted, counts.admitted as f64);
-    row.set(Metric::LedgerRejected, counts.rejected as f64);
-    row.set(Metric::LedgerLost, counts.lost as f64);
-    row.set(Metric::LedgerTrained, counts.trained as f64);
-    row.set(Metric::LedgerExpired, counts.expired as f64);
-    row.set(Metric::LedgerEvicted, counts.evicted as f64);
-    row.set(Metric::LedgerDiscarded, counts.discarded as f64);
-    row.set(Metric::LedgerQueued, counts.queued as f64);
-    row.set(Metric::LedgerDuplicates, counts.duplicates as f64);
-    row.set(Metric::LedgerViolations, f64::from(violations));
 }

@@ -53,7 +53,10 @@ impl PolicyUpdater for Scripted {
             value_loss: 0.2,
             entropy: 0.5,
             gradient_norm: 1.0,
+            epochs: 4,
             approx_kl: 0.0,
+            kl: f64::NAN,
+            kl_coefficient: f64::NAN,
             clip_fraction: 0.25,
             ess_prox: 0.5,
             ess_behaviour: 1.0,
@@ -241,6 +244,43 @@ async fn unrolls_that_grew_too_old_in_the_queue_expire() {
     let outcome = train(config, vec![], 8).await;
     assert_eq!((outcome.counts.trained, outcome.counts.expired), (4, 4));
     assert_eq!(outcome.result.unwrap().tally.lag.summary().max, 1.0);
+}
+
+#[tokio::test]
+async fn a_reused_batch_counts_once_and_its_lag_grows() {
+    let mut config = config();
+    config.learner.reuse = 3;
+    let outcome = train(config.clone(), vec![], 4).await;
+    let report = outcome.result.unwrap();
+    // Two batches, each trained three times at once: at versions 0 to 5.
+    assert_eq!(
+        (report.version, report.tally.trained_steps),
+        (PolicyVersion(6), 32)
+    );
+    assert_eq!(report.tally.reused_steps, 64);
+    assert_eq!((outcome.counts.trained, outcome.counts.queued), (4, 0));
+    let lag = report.tally.lag.summary();
+    assert_eq!((lag.mean, lag.max), (2.5, 5.0));
+    let last = outcome.metrics.lines().last().unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(last["charts/reused_steps"], 64.0);
+    assert_eq!(last["lag/versions_max"], 5.0);
+
+    // The second update fails: that batch is not tried again, and the ledger had settled it.
+    let outcome = train(config.clone(), vec![2], 4).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(
+        (report.tally.updates, report.tally.updates_rolled_back),
+        (4, 1)
+    );
+    assert_eq!((outcome.counts.trained, outcome.counts.evicted), (4, 0));
+    assert_eq!(report.tally.reused_steps, 32);
+
+    // Beyond the limit a batch is trained no more, though no unroll of it counts as expired.
+    config.lag.max_versions = Some(1);
+    let outcome = train(config, vec![], 2).await;
+    assert_eq!(outcome.result.unwrap().tally.updates, 2);
+    assert_eq!((outcome.counts.trained, outcome.counts.expired), (2, 0));
 }
 
 #[tokio::test]

@@ -18,8 +18,10 @@ const EVIDENCE_EPISODES: usize = 20;
 /// Counts over a run.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Environment steps trained on.
+    /// Environment steps trained on, each once.
     pub trained_steps: u64,
+    /// Environment steps trained on again, each training counted.
+    pub reused_steps: u64,
     /// Updates.
     pub updates: u64,
     /// Updates that were rolled back.

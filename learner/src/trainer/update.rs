@@ -2,9 +2,11 @@
 
 mod forward;
 mod minibatch;
+mod objective;
 mod outcome;
 mod settings;
 mod statistics;
+mod targets;
 
 use std::borrow::Cow;
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 use springbok_common::{
-    config::{AdvantageNormalisation, Config, RecomputeTargets},
+    config::{Config, RecomputeTargets},
     policy::{
         ActorCritic, DistributionKind, ParametersError, export_flat, import_flat, write_safetensors,
     },
@@ -27,16 +29,11 @@ use springbok_common::{
 use tokio_util::sync::CancellationToken;
 
 pub use outcome::{UpdateFault, UpdateMetrics};
-pub use settings::UpdateConfig;
+pub use settings::{CriticKind, UpdateConfig};
 
-use self::{forward::Evaluation, statistics::Statistics};
+use self::{forward::Evaluation, objective::Memory, statistics::Statistics, targets::Targets};
 use super::batch::Batch;
-use crate::algorithm::{
-    health::{Samples, health},
-    normalise::{Moments, moments, normalise},
-    returns::Transitions,
-    vtrace::vtrace,
-};
+use crate::algorithm::health::{Samples, health};
 
 /// Keeps the shuffling of minibatches apart from the initial parameters, which come from the same seed.
 const SHUFFLE_SEED: u64 = 0x5348_5546_464c_4521;
@@ -62,6 +59,7 @@ struct Learnt {
     policy_optimiser: ModuleOptimizer,
     value_optimiser: ModuleOptimizer,
     statistics: Statistics,
+    memory: Memory,
 }
 
 /// Epochs of minibatches in the order of use: of rows t * B + b, or of columns b if the network has a memory.
@@ -76,21 +74,14 @@ struct Material<'a> {
     learnable: Vec<bool>,
 }
 
-/// What the losses aim at; all [T, B].
-#[derive(Clone)]
-struct Targets {
-    values: Vec<f32>,
-    /// Normalised if that is done over the whole batch.
-    advantages: Vec<f32>,
-    raw: Moments,
-}
-
 /// Step sizes and weights of this update.
 #[derive(Clone, Copy)]
 struct Rates {
     policy: f64,
     value: f64,
     entropy: f64,
+    /// Weight of the penalty on the divergence, if there is one.
+    penalty: Option<f64>,
 }
 
 /// What the optimiser steps left on the device.
@@ -102,6 +93,8 @@ struct Trace {
     log_probs: Vec<Tensor<1>>,
     /// The rows t * B + b that these belong to.
     rows: Vec<usize>,
+    /// Epochs that were begun.
+    epochs: usize,
 }
 
 impl Updater {
@@ -126,6 +119,7 @@ impl Updater {
             value_parameters: model.value_parameter_ids(),
             parameters: export_flat(&model),
             learnt: Learnt {
+                memory: Memory::new(&config, &model),
                 model,
                 policy_optimiser: adam.init(),
                 value_optimiser: adam.init(),
@@ -168,11 +162,12 @@ impl Updater {
     /// [`ParametersError::Length`] if `flat` is for another network.
     pub fn load_parameters(&mut self, flat: &[u8]) -> Result<(), ParametersError> {
         self.learnt.model = import_flat(self.learnt.model.clone(), flat)?;
+        self.learnt.memory.restart(&self.learnt.model);
         self.parameters = Bytes::copy_from_slice(flat);
         Ok(())
     }
 
-    /// Trains on `batch`: epochs of shuffled minibatches towards V-trace targets. `progress_remaining`, in [0, 1], is
+    /// Trains on `batch`: epochs of shuffled minibatches towards the critic's targets. `progress_remaining`, in [0, 1], is
     /// the share of the run that is still to come.
     ///
     /// # Errors
@@ -221,39 +216,13 @@ impl Updater {
             .collect()
     }
 
-    /// V-trace (Espeholt et al. 2018, eq. 1) on the host, with pi the policy that made `evaluation`.
-    fn targets(&self, material: &Material<'_>, evaluation: &Evaluation) -> Targets {
-        let batch = material.batch;
-        let log_rhos: Vec<f32> = evaluation
-            .log_probs
-            .iter()
-            .zip(&batch.behaviour_log_probs)
-            .map(|(learner, behaviour)| learner - behaviour)
-            .collect();
-        let transitions = Transitions {
-            rewards: &material.rewards,
-            values: &evaluation.values[..batch.steps()],
-            next_values: &batch.next_values(&evaluation.values),
-            outcomes: &batch.outcomes,
-            columns: batch.columns,
-        };
-        let result = vtrace(&transitions, &log_rhos, &self.config.vtrace);
-        self.aim(material, result.targets, result.advantages)
-    }
-
-    /// Targets and raw advantages, normalised where that is done over the whole batch.
-    fn aim(&self, material: &Material<'_>, values: Vec<f32>, mut advantages: Vec<f32>) -> Targets {
-        let learnable = Some(material.learnable.as_slice());
-        let raw = match self.config.advantage_normalisation {
-            AdvantageNormalisation::Batch => normalise(&mut advantages, learnable),
-            AdvantageNormalisation::Minibatch | AdvantageNormalisation::None => {
-                moments(&advantages, learnable)
-            }
-        };
-        Targets {
-            values,
-            advantages,
-            raw,
+    /// Step sizes and weights of the update that comes next.
+    fn rates(&self, progress_remaining: f64) -> Rates {
+        Rates {
+            policy: self.config.policy_learning_rate.at(progress_remaining),
+            value: self.config.value_learning_rate.at(progress_remaining),
+            entropy: self.config.entropy_coefficient.at(progress_remaining),
+            penalty: self.beta(progress_remaining),
         }
     }
 
@@ -266,19 +235,21 @@ impl Updater {
         plan: &Plan,
         progress_remaining: f64,
     ) -> Result<UpdateMetrics, UpdateFault> {
-        let rates = Rates {
-            policy: self.config.policy_learning_rate.at(progress_remaining),
-            value: self.config.value_learning_rate.at(progress_remaining),
-            entropy: self.config.entropy_coefficient.at(progress_remaining),
-        };
+        let rates = self.rates(progress_remaining);
         let trace = self.optimise(material, arrival, targets, plan, rates);
         if self.stop.is_cancelled() {
             return Err(UpdateFault::Stopped);
         }
+        let divergence = self.divergence(material, arrival);
+        self.remember(divergence);
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
         let parameters = export_flat(&self.learnt.model);
         let metrics = self.metrics(material, arrival, targets, trace, rates)?;
+        let metrics = UpdateMetrics {
+            kl: divergence.unwrap_or(f64::NAN),
+            ..metrics
+        };
         let (words, _) = parameters.as_chunks::<4>();
         let finite = words
             .iter()
@@ -292,7 +263,7 @@ impl Updater {
         Ok(metrics)
     }
 
-    /// The optimiser steps. Nothing is read back from the device unless targets are recomputed.
+    /// The optimiser steps. Nothing is read back from the device unless targets are recomputed or passes may be left out.
     fn optimise(
         &mut self,
         material: &Material<'_>,
@@ -304,6 +275,10 @@ impl Updater {
         let mut trace = Trace::default();
         let mut targets = Cow::Borrowed(targets);
         for (epoch, minibatches) in plan.iter().enumerate() {
+            if epoch > 0 && self.has_gone_too_far(&trace, arrival) {
+                break;
+            }
+            trace.epochs += 1;
             if epoch > 0 && self.config.recompute_targets == RecomputeTargets::Epoch {
                 targets = Cow::Owned(self.targets(material, &self.evaluate(material.batch)));
             }
@@ -364,8 +339,11 @@ impl Updater {
             value_loss,
             entropy,
             gradient_norm,
-            clip_fraction: outcome::clip_fraction(surrogate.kind, &health),
+            clip_fraction: outcome::clip_fraction(&surrogate, &health, &samples, arrival.anchor()),
+            epochs: trace.epochs,
             approx_kl: health.kl.k3,
+            kl: f64::NAN,
+            kl_coefficient: rates.penalty.unwrap_or(f64::NAN),
             ess_prox: health.ess_prox_over_behaviour,
             ess_behaviour: health.ess_behaviour,
             explained_variance: health.explained_variance.unwrap_or(f64::NAN),

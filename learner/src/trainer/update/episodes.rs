@@ -5,7 +5,7 @@ use burn::{module::Module as _, tensor::TensorData};
 use rand::RngExt;
 use springbok_common::{
     arrays::{Actions, Elements},
-    config::AlgorithmConfig,
+    config::{AdvantageNormalisation, AlgorithmConfig},
     policy::Sequence,
     spec::{ActionSpec, Activation, EnvironmentSpec, ObservationSpec},
     step::StepOutcome::{self, Continued, LifeLost, Terminated, Truncated, Void},

@@ -6,7 +6,7 @@ use burn::{
 };
 use springbok_common::{
     arrays::{ActionsRef, ElementsRef},
-    policy::{ActionTensor, Distribution, Sequence},
+    policy::{ActionTensor, ActorCritic, Distribution, Sequence},
     spec::CoreSpec,
 };
 
@@ -16,33 +16,62 @@ use crate::trainer::batch::Batch;
 /// Observations that are evaluated at one time: a bound on the memory that a convolution takes.
 const EVALUATION_ROWS_MAX: usize = 4096;
 
-/// The learner's opinion of a batch: log pi of the taken actions [T, B] and V of all observation rows.
+/// The learner's opinion of a batch.
 pub(super) struct Evaluation {
+    /// log pi of the taken actions [T, B].
     pub(super) log_probs: Vec<f32>,
+    /// V of all observation rows.
     pub(super) values: Vec<f32>,
+    /// log pi of the taken actions [T, B] under the target network, if there is one.
+    pub(super) target_log_probs: Option<Vec<f32>>,
+    /// Parameters of the distributions [T * B, P], on the device, if a divergence from them is penalised.
+    pub(super) parameters: Option<Tensor<2>>,
+}
+
+impl Evaluation {
+    /// log pi of the taken actions [T, B] under the policy that losses and targets take for the proximal one.
+    pub(super) fn anchor(&self) -> &[f32] {
+        self.target_log_probs.as_deref().unwrap_or(&self.log_probs)
+    }
 }
 
 impl Updater {
-    /// One pass without gradients over all observation rows, and one read-back.
+    /// One pass without gradients over all observation rows, and one read-back; as much again for a target network.
     pub(super) fn evaluate(&self, batch: &Batch) -> Evaluation {
         let steps = batch.steps();
-        let (parameters, values) = if self.network.core == CoreSpec::None {
-            self.evaluate_rows(batch)
-        } else {
-            self.evaluate_sequence(batch)
-        };
-        let parameters = parameters.narrow(0, 0, steps);
-        let mask = upload_mask(&batch.action_masks, steps, &self.device);
-        let actions = upload_actions(batch.actions.as_ref(), steps, &self.device);
-        let taken = Distribution::new(&self.actions, parameters, mask).log_prob(actions);
+        let (parameters, values) = self.pass(&self.learnt.model.valid(), batch);
+        let taken = self.taken(batch, parameters.clone());
         let mut log_probs = read(Tensor::cat(vec![taken, values], 0));
         let values = log_probs.split_off(steps.min(log_probs.len()));
-        Evaluation { log_probs, values }
+        let of_target = |target| read(self.taken(batch, self.pass(target, batch).0));
+        Evaluation {
+            log_probs,
+            values,
+            target_log_probs: self.learnt.memory.target.as_ref().map(of_target),
+            parameters: self.config.penalty.map(|_| parameters),
+        }
+    }
+
+    /// log pi of the taken actions [T * B] for distributions with these parameters [T * B, P].
+    fn taken(&self, batch: &Batch, parameters: Tensor<2>) -> Tensor<1> {
+        let steps = batch.steps();
+        let mask = upload_mask(&batch.action_masks, steps, &self.device);
+        let actions = upload_actions(batch.actions.as_ref(), steps, &self.device);
+        Distribution::new(&self.actions, parameters, mask).log_prob(actions)
+    }
+
+    /// Parameters of the distributions [T * B, P] and V of all observation rows by `model`, which tracks no gradients.
+    pub(super) fn pass(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
+        let (parameters, values) = if self.network.core == CoreSpec::None {
+            self.pass_rows(model, batch)
+        } else {
+            self.pass_sequence(model, batch)
+        };
+        (parameters.narrow(0, 0, batch.steps()), values)
     }
 
     /// Without memory each row stands for itself.
-    fn evaluate_rows(&self, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
-        let model = self.learnt.model.valid();
+    fn pass_rows(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
         let (rows, len) = (batch.observation_rows(), self.network.observation.len());
         let mut parts = Vec::new();
         for first in (0..rows).step_by(EVALUATION_ROWS_MAX) {
@@ -56,8 +85,7 @@ impl Updater {
 
     /// With a memory the bootstrap states are one more step, and each final state follows the step that reached it,
     /// with the memory from before the reset.
-    fn evaluate_sequence(&self, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
-        let model = self.learnt.model.valid();
+    fn pass_sequence(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
         let (steps, columns) = (batch.steps(), batch.columns);
         let (rows, len) = (steps + columns, self.network.observation.len());
         let observations = upload(batch.observations.slice(0..rows * len), rows, &self.device);

@@ -19,7 +19,7 @@ use crate::{
     algorithm::{
         gradient::{clip_global_norm, split_off},
         normalise::normalise,
-        surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, policy_loss},
+        surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, kl_penalty, policy_loss},
         value_loss::value_loss,
     },
     trainer::batch::Batch,
@@ -34,6 +34,8 @@ pub(super) struct Minibatch {
     mask: Option<Tensor<2, Bool>>,
     behaviour: BehaviourLogProb,
     proximal: ProximalLogProb,
+    /// Parameters of the proximal distributions [N, P], if a divergence from them is penalised.
+    proximal_parameters: Option<Tensor<2>>,
     advantages: Tensor<1>,
     arrival_values: Tensor<1>,
     targets: Tensor<1>,
@@ -76,7 +78,7 @@ impl Updater {
         // One upload for all that is one number per step.
         let columns = [
             pick(&batch.behaviour_log_probs),
-            pick(&arrival.log_probs),
+            pick(arrival.anchor()),
             advantages,
             pick(&arrival.values),
             pick(&targets.values),
@@ -85,12 +87,17 @@ impl Updater {
         let packed = Tensor::<2>::from_data(TensorData::new(columns.concat(), shape), &device);
         let column = |index: usize| packed.clone().narrow(0, index, 1).reshape([rows.len()]);
         let actions = pick_actions(batch, &rows);
+        let select = |parameters: &Tensor<2>| {
+            let chosen = upload_indices(&rows, &self.device);
+            parameters.clone().select(0, chosen).autodiff()
+        };
         Some(Minibatch {
             input,
             actions: upload_actions(actions.as_ref(), rows.len(), &device),
             mask: upload_mask(&pick_masks(batch, &rows), rows.len(), &device),
             behaviour: BehaviourLogProb(column(0)),
             proximal: ProximalLogProb(column(1)),
+            proximal_parameters: arrival.parameters.as_ref().map(select),
             advantages: column(2),
             arrival_values: column(3),
             targets: column(4),
@@ -133,7 +140,7 @@ impl Updater {
         (rows, Input::Columns(Box::new(sequence), selection))
     }
 
-    /// One optimiser step: policy loss + value coefficient * value loss - entropy coefficient * entropy.
+    /// One optimiser step: policy loss with its penalty + value coefficient * value loss - entropy coefficient * entropy.
     ///
     /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
     pub(super) fn step(&mut self, minibatch: Minibatch, rates: Rates) -> (Tensor<1>, Tensor<1>) {
@@ -151,10 +158,13 @@ impl Updater {
                 }
             }
         };
+        let proximal_distribution = minibatch
+            .proximal_parameters
+            .map(|parameters| Distribution::new(&self.actions, parameters, minibatch.mask.clone()));
         let distribution = Distribution::new(&self.actions, parameters, minibatch.mask);
         let current = distribution.log_prob(minibatch.actions);
         let entropy = distribution.entropy().mean();
-        let policy = policy_loss(
+        let mut policy = policy_loss(
             &self.config.surrogate,
             CurrentLogProb(current.clone()),
             minibatch.proximal,
@@ -162,6 +172,12 @@ impl Updater {
             minibatch.advantages,
             None,
         );
+        if let (Some(beta), Some(penalty), Some(proximal)) =
+            (rates.penalty, self.config.penalty, proximal_distribution)
+        {
+            let divergence = kl_penalty(penalty.direction, &distribution, &proximal, None);
+            policy = policy + divergence.mul_scalar(beta);
+        }
         // With PopArt, errors count in units of the targets' deviation.
         let unit = learnt.statistics.value_unit();
         let value = value_loss(

@@ -1,8 +1,8 @@
 //! What an update reports.
 
 use crate::algorithm::{
-    health::{Health, LagRow},
-    surrogate::SurrogateKind,
+    health::{self, Health, LagRow, Samples},
+    surrogate::{SurrogateConfig, SurrogateKind},
 };
 
 /// What one update did. Losses, entropy and norm are means over its optimiser steps; ratios are those of the last
@@ -17,8 +17,14 @@ pub struct UpdateMetrics {
     pub entropy: f64,
     /// L2 norm of all gradients before clipping.
     pub gradient_norm: f64,
+    /// Passes over the batch that were made.
+    pub epochs: usize,
     /// KL(pi_prox || pi), estimator k3, in nats.
     pub approx_kl: f64,
+    /// The divergence that is penalised, exactly, after all optimiser steps, in nats; NaN without a penalty.
+    pub kl: f64,
+    /// Weight of the penalty on it in this update; NaN without a penalty.
+    pub kl_coefficient: f64,
     /// Share of steps whose ratio (the one that the configured loss clips) is outside the clip range.
     pub clip_fraction: f64,
     /// Effective sample size of pi_prox / mu, in (0, 1]: how stale the batch was.
@@ -60,13 +66,33 @@ pub enum UpdateFault {
     EmptyBatch,
 }
 
-/// The clip fraction of the ratio that the loss clips.
-pub(super) fn clip_fraction(kind: SurrogateKind, health: &Health) -> f64 {
-    match kind {
-        SurrogateKind::Behaviour | SurrogateKind::Appo | SurrogateKind::Dual => {
-            health.clip_fraction_behaviour
+/// The clip fraction of the ratio that the loss clips; `anchor` [T, B] is log pi of the policy that it takes for the
+/// proximal one.
+pub(super) fn clip_fraction(
+    surrogate: &SurrogateConfig,
+    health: &Health,
+    samples: &Samples<'_, f32>,
+    anchor: &[f32],
+) -> f64 {
+    match surrogate.kind {
+        SurrogateKind::Behaviour | SurrogateKind::Dual => health.clip_fraction_behaviour,
+        SurrogateKind::Appo => {
+            let cap = surrogate.ratio_bar.map_or(f64::INFINITY, f64::ln);
+            let counts = |row: &usize| samples.mask.is_none_or(|mask| mask[*row]);
+            let log_ratio = |row: usize| {
+                let behaviour = f64::from(samples.behaviour[row]);
+                let toward = behaviour - f64::from(anchor[row]);
+                toward.min(cap) + f64::from(samples.current[row]) - behaviour
+            };
+            let rows = (0..anchor.len()).filter(counts);
+            let log_ratios: Vec<f64> = rows.map(log_ratio).collect();
+            health::clip_fraction(&log_ratios, surrogate.clip_epsilon)
         }
-        _ => health.clip_fraction,
+        SurrogateKind::PolicyGradient
+        | SurrogateKind::WeightedPolicyGradient
+        | SurrogateKind::Proximal
+        | SurrogateKind::Decoupled
+        | SurrogateKind::Unclipped => health.clip_fraction,
     }
 }
 

@@ -1,23 +1,46 @@
 //! The constants of an update, out of the configuration.
 
 use springbok_common::config::{
-    AdvantageNormalisation, AlgorithmConfig, PgTarget, Ratio, RecomputeTargets, Schedule, ValueLoss,
+    AdvantageNormalisation, AlgorithmConfig, Critic, PgTarget, RecomputeTargets, Schedule,
+    ValueLoss,
 };
 
+use super::objective;
 use crate::algorithm::{
+    penalty::PenaltyConfig,
     schedule::Linear,
-    surrogate::{SurrogateConfig, SurrogateKind},
+    surrogate::SurrogateConfig,
     value_loss::ValueLossKind,
     vtrace::{self, VtraceConfig},
 };
+
+/// Where targets and advantages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CriticKind {
+    /// V-trace.
+    Vtrace,
+    /// Generalised advantage estimation, with gamma and lambda of V-trace's constants.
+    Gae,
+    /// Returns of so many steps, with gamma of V-trace's constants.
+    NStep(usize),
+}
 
 /// All that an update depends on besides the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateConfig {
     /// Discount, trace and caps of the targets.
     pub vtrace: VtraceConfig,
+    /// Where targets and advantages come from.
+    pub critic: CriticKind,
     /// The policy's loss.
     pub surrogate: SurrogateConfig,
+    /// Updates between two refreshes of the target network, which then stands for the proximal policy in loss and
+    /// targets; `None` for no target network.
+    pub target_refresh_updates: Option<u64>,
+    /// A penalty on the divergence from the proximal policy that is added to the policy's loss.
+    pub penalty: Option<PenaltyConfig>,
+    /// No further pass is begun once k3 of (pi_prox || pi) is above 1.5 times this, in nats.
+    pub kl_stop: Option<f64>,
     /// The critic's loss.
     pub value_loss: ValueLossKind,
     /// Weight of the critic's loss.
@@ -56,12 +79,6 @@ impl From<&AlgorithmConfig> for UpdateConfig {
             Schedule::Constant => Linear::constant(start),
             Schedule::Linear => Linear::to_zero(start),
         };
-        let kind = match algorithm.ratio {
-            Ratio::Behaviour => SurrogateKind::Behaviour,
-            Ratio::Decoupled => SurrogateKind::Decoupled,
-            Ratio::Proximal => SurrogateKind::Proximal,
-            Ratio::Dual => SurrogateKind::Dual,
-        };
         let rates = algorithm.learning_rate_schedule;
         Self {
             vtrace: VtraceConfig {
@@ -75,10 +92,15 @@ impl From<&AlgorithmConfig> for UpdateConfig {
                     PgTarget::Vs => vtrace::PgTarget::Vs,
                 },
             },
-            surrogate: SurrogateConfig {
-                weight_bar: algorithm.weight_bar,
-                ..SurrogateConfig::new(kind, algorithm.clip_epsilon)
+            critic: match algorithm.critic {
+                Critic::Vtrace => CriticKind::Vtrace,
+                Critic::Gae => CriticKind::Gae,
+                Critic::NStep => CriticKind::NStep(algorithm.n_step),
             },
+            surrogate: objective::surrogate(algorithm),
+            target_refresh_updates: objective::target_refresh_updates(algorithm),
+            penalty: objective::penalty(algorithm),
+            kl_stop: algorithm.kl_stop,
             value_loss: match algorithm.value_loss {
                 ValueLoss::Mse => ValueLossKind::Mse,
                 ValueLoss::Clipped => ValueLossKind::Clipped {

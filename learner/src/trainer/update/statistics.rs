@@ -44,8 +44,12 @@ impl Statistics {
             .map(|reward| scale * reward.clamp(-clip, clip))
             .collect();
         if let Some(deviation) = &mut self.rewards {
-            let factor =
-                deviation.update(&rewards, &batch.outcomes, batch.columns, &batch.actors) as f32;
+            // What was seen before says nothing new, and does not follow what its actors sent last.
+            let factor = if batch.reused {
+                deviation.factor()
+            } else {
+                deviation.update(&rewards, &batch.outcomes, batch.columns, &batch.actors)
+            } as f32;
             rewards.iter_mut().for_each(|reward| *reward *= factor);
         }
         rewards
@@ -79,6 +83,9 @@ impl Updater {
         let Some(observations) = &mut learnt.statistics.observations else {
             return;
         };
+        if material.batch.reused {
+            return;
+        }
         let rows = material.batch.steps() * self.network.observation.len();
         let seen = material.batch.observations.slice(0..rows).to_f32();
         observations.update(&seen, &material.batch.learnable(0));

@@ -1,0 +1,83 @@
+//! Groups of metrics that belong to one thing.
+
+use super::update::UpdateMetrics;
+use crate::{
+    lag::LagMeter,
+    ledger::LedgerCounts,
+    metrics::{Metric, Row},
+};
+
+/// In the order of [`ByCause`](crate::lag::causes::ByCause).
+const LAG_BY_CAUSE: [Metric; 7] = [
+    Metric::LagInjected,
+    Metric::LagPublish,
+    Metric::LagUnroll,
+    Metric::LagOutbox,
+    Metric::LagTransport,
+    Metric::LagQueue,
+    Metric::LagBatch,
+];
+const LAG_SECONDS_BY_CAUSE: [Metric; 7] = [
+    Metric::LagSecondsInjected,
+    Metric::LagSecondsPublish,
+    Metric::LagSecondsUnroll,
+    Metric::LagSecondsOutbox,
+    Metric::LagSecondsTransport,
+    Metric::LagSecondsQueue,
+    Metric::LagSecondsBatch,
+];
+
+impl Row {
+    /// What an update reports.
+    pub(super) fn set_update(&mut self, update: &UpdateMetrics) {
+        self.set(Metric::LearningRate, update.learning_rate);
+        self.set(Metric::PolicyLoss, update.policy_loss);
+        self.set(Metric::ValueLoss, update.value_loss);
+        self.set(Metric::Entropy, update.entropy);
+        self.set(Metric::ApproxKl, update.approx_kl);
+        self.set(Metric::Kl, update.kl);
+        self.set(Metric::KlCoefficient, update.kl_coefficient);
+        self.set(Metric::Epochs, update.epochs as f64);
+        self.set(Metric::ClipFraction, update.clip_fraction);
+        self.set(Metric::ExplainedVariance, update.explained_variance);
+        self.set(Metric::GradientNorm, update.gradient_norm);
+        self.set(Metric::AdvantageMean, update.advantage_mean);
+        self.set(Metric::AdvantageStd, update.advantage_std);
+        self.set(Metric::Ess, update.ess_prox);
+        self.set(Metric::EssBehaviour, update.ess_behaviour);
+        self.set(Metric::RhoSaturation, update.rho_saturation);
+        self.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
+    }
+
+    /// The lag of the steps of one update.
+    pub(super) fn set_lag(&mut self, window: &LagMeter) {
+        let lag = window.summary();
+        self.set(Metric::LagMean, lag.mean);
+        self.set(Metric::LagP95, lag.p95);
+        self.set(Metric::LagMax, lag.max);
+        self.set(Metric::LagSeconds, lag.seconds);
+        self.set(Metric::LagEnvSteps, lag.env_steps);
+        let causes = window.causes().into_array();
+        let seconds = window.cause_seconds().into_array();
+        for (stage, (versions, seconds)) in causes.into_iter().zip(seconds).enumerate() {
+            self.set(LAG_BY_CAUSE[stage], versions);
+            self.set(LAG_SECONDS_BY_CAUSE[stage], seconds);
+        }
+    }
+
+    /// The accounts of the ledger.
+    pub(super) fn set_ledger(&mut self, counts: &LedgerCounts) {
+        let violations = u8::from(counts.check().is_err());
+        self.set(Metric::LedgerProduced, counts.produced as f64);
+        self.set(Metric::LedgerAdmitted, counts.admitted as f64);
+        self.set(Metric::LedgerRejected, counts.rejected as f64);
+        self.set(Metric::LedgerLost, counts.lost as f64);
+        self.set(Metric::LedgerTrained, counts.trained as f64);
+        self.set(Metric::LedgerExpired, counts.expired as f64);
+        self.set(Metric::LedgerEvicted, counts.evicted as f64);
+        self.set(Metric::LedgerDiscarded, counts.discarded as f64);
+        self.set(Metric::LedgerQueued, counts.queued as f64);
+        self.set(Metric::LedgerDuplicates, counts.duplicates as f64);
+        self.set(Metric::LedgerViolations, f64::from(violations));
+    }
+}

@@ -1,0 +1,180 @@
+//! What is particular to each objective of the policy: its loss, its penalty, and what it remembers between updates.
+
+use burn::{module::Module, tensor::Tensor};
+use springbok_common::{
+    config::{
+        AlgorithmConfig, ClipRange, KlAdaptation, KlDirection, MdpoSchedule, Objective, Ratio,
+    },
+    policy::{ActorCritic, Distribution},
+};
+
+use super::{
+    Material, Trace, UpdateConfig, Updater,
+    forward::{self, Evaluation, upload_indices, upload_mask},
+};
+use crate::algorithm::{
+    health::kl_estimates,
+    penalty::{Adaptation, PenaltyConfig, Weighting},
+    surrogate::{self, SurrogateConfig, SurrogateKind},
+};
+
+/// Multiple of `kl_stop` beyond which no further pass is begun; OpenAI's Spinning Up uses the same.
+const KL_STOP_FACTOR: f64 = 1.5;
+
+/// The policy's loss of a configuration.
+pub(super) fn surrogate(algorithm: &AlgorithmConfig) -> SurrogateConfig {
+    let kind = match algorithm.objective {
+        Objective::Clip => match algorithm.ratio {
+            Ratio::Behaviour => SurrogateKind::Behaviour,
+            Ratio::Decoupled => SurrogateKind::Decoupled,
+            Ratio::Proximal => SurrogateKind::Proximal,
+            Ratio::Dual => SurrogateKind::Dual,
+            Ratio::TargetNetwork => SurrogateKind::Appo,
+        },
+        Objective::KlPenalty | Objective::Mdpo => SurrogateKind::Unclipped,
+        Objective::WeightedPg => SurrogateKind::WeightedPolicyGradient,
+        Objective::A2c => SurrogateKind::PolicyGradient,
+    };
+    SurrogateConfig {
+        weight_bar: algorithm.weight_bar,
+        ratio_bar: algorithm.target_ratio_bar,
+        weighted: algorithm.staleness_weight,
+        clip_range: match algorithm.clip_range {
+            ClipRange::Symmetric => surrogate::ClipRange::Symmetric,
+            ClipRange::Reciprocal => surrogate::ClipRange::Reciprocal,
+        },
+        dual_clip: algorithm.dual_clip,
+        ..SurrogateConfig::new(kind, algorithm.clip_epsilon)
+    }
+}
+
+/// How often the target network of a configuration is refreshed, if it has one.
+pub(super) fn target_refresh_updates(algorithm: &AlgorithmConfig) -> Option<u64> {
+    let has_target =
+        algorithm.objective == Objective::Clip && algorithm.ratio == Ratio::TargetNetwork;
+    has_target.then_some(algorithm.target_refresh_updates)
+}
+
+/// The penalty on the divergence of a configuration.
+pub(super) fn penalty(algorithm: &AlgorithmConfig) -> Option<PenaltyConfig> {
+    let adaptive = |adaptation| Weighting::Adaptive {
+        target: algorithm.kl_target,
+        adaptation,
+    };
+    let (direction, weighting) = match algorithm.objective {
+        Objective::KlPenalty => (
+            match algorithm.kl_direction {
+                KlDirection::Forward => surrogate::KlDirection::Forward,
+                KlDirection::Reverse => surrogate::KlDirection::Reverse,
+            },
+            match algorithm.kl_adaptation {
+                KlAdaptation::Paper => adaptive(Adaptation::PAPER),
+                KlAdaptation::Rllib => adaptive(Adaptation::RLLIB),
+                KlAdaptation::Fixed => Weighting::Fixed,
+            },
+        ),
+        Objective::Mdpo => (
+            surrogate::KlDirection::Reverse,
+            match algorithm.mdpo_schedule {
+                MdpoSchedule::PaperLinear => Weighting::PaperLinear,
+                MdpoSchedule::InverseStep => Weighting::InverseStep,
+            },
+        ),
+        Objective::Clip | Objective::WeightedPg | Objective::A2c => return None,
+    };
+    Some(PenaltyConfig {
+        direction,
+        coefficient: algorithm.kl_coefficient,
+        weighting,
+    })
+}
+
+/// What an objective remembers from one update to the next; it is undone with an update that fails.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// Updates so far.
+    pub(super) updates: u64,
+    /// Weight of the penalty, as adapted.
+    pub(super) beta: f64,
+    /// The target network.
+    pub(super) target: Option<ActorCritic>,
+}
+
+impl Memory {
+    pub(super) fn new(config: &UpdateConfig, model: &ActorCritic) -> Self {
+        Self {
+            updates: 0,
+            beta: config
+                .penalty
+                .map_or(f64::NAN, |penalty| penalty.coefficient),
+            target: config.target_refresh_updates.map(|_| model.valid()),
+        }
+    }
+
+    /// The model is another one from now on.
+    pub(super) fn restart(&mut self, model: &ActorCritic) {
+        self.target = self.target.as_ref().map(|_| model.valid());
+    }
+}
+
+impl Updater {
+    /// The weight of the penalty in this update.
+    pub(super) fn beta(&self, progress_remaining: f64) -> Option<f64> {
+        let memory = &self.learnt.memory;
+        let penalty = self.config.penalty?;
+        Some(penalty.beta(memory.beta, memory.updates, progress_remaining))
+    }
+
+    /// The exact mean divergence of the policy as it is now from that of `arrival`, in nats; `None` without a penalty.
+    pub(super) fn divergence(&self, material: &Material<'_>, arrival: &Evaluation) -> Option<f64> {
+        let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
+        let batch = material.batch;
+        let (parameters, _) = self.pass(&self.learnt.model.valid(), batch);
+        let rows: Vec<usize> = (0..batch.steps())
+            .filter(|&row| material.learnable[row])
+            .collect();
+        let rows = upload_indices(&rows, &self.device);
+        let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
+        let mask = mask.map(|mask| mask.select(0, rows.clone()));
+        let distribution = |parameters: Tensor<2>| {
+            let parameters = parameters.select(0, rows.clone());
+            Distribution::new(&self.actions, parameters, mask.clone())
+        };
+        let divergence = surrogate::kl_penalty(
+            penalty.direction,
+            &distribution(parameters),
+            &distribution(proximal.clone()),
+            None,
+        );
+        forward::read(divergence).first().copied().map(f64::from)
+    }
+
+    /// After the optimiser steps: adapts the weight of the penalty to their `divergence` and refreshes the target network
+    /// when it is time.
+    pub(super) fn remember(&mut self, divergence: Option<f64>) {
+        let memory = &mut self.learnt.memory;
+        memory.updates += 1;
+        if let (Some(penalty), Some(divergence)) = (self.config.penalty, divergence) {
+            memory.beta = penalty.adapt(memory.beta, divergence);
+        }
+        let period = self.config.target_refresh_updates;
+        if period.is_some_and(|period| memory.updates.is_multiple_of(period.max(1))) {
+            memory.target = Some(self.learnt.model.valid());
+        }
+    }
+
+    /// Whether the pass that `trace` ends with has left the proximal policy too far behind for another one: k3 of its
+    /// minibatches, each just before its own step.
+    pub(super) fn has_gone_too_far(&self, trace: &Trace, arrival: &Evaluation) -> bool {
+        let Some(limit) = self.config.kl_stop.filter(|_| !trace.rows.is_empty()) else {
+            return false;
+        };
+        let current = forward::read(Tensor::cat(trace.log_probs.clone(), 0));
+        let log_ratios: Vec<f64> = current
+            .iter()
+            .zip(&trace.rows)
+            .map(|(log_prob, &row)| f64::from(log_prob - arrival.log_probs[row]))
+            .collect();
+        kl_estimates(&log_ratios).k3 > KL_STOP_FACTOR * limit
+    }
+}
