@@ -50,6 +50,7 @@ metrics! {
     WallSeconds = "charts/wall_s", "s", "Time since the learner was ready.";
     StepsPerSecond = "charts/SPS", "steps/s", "Environment steps trained on per second since the learner was ready.";
     EpisodicReturn = "charts/episodic_return", "1", "Mean undiscounted return of the last 100 episodes.";
+    ReturnOfUpdate = "charts/return_of_update", "1", "Mean undiscounted return of the episodes that ended in the experience of this update.";
     EpisodicLength = "charts/episodic_length", "steps", "Mean length of the last 100 episodes.";
     Episodes = "charts/episodes", "episodes", "Episodes that ended.";
     LearningRate = "charts/learning_rate", "1", "Step size of Adam for the policy.";

@@ -1,6 +1,6 @@
 //! Parameters as a safetensors file, for other programs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ::safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub fn write_safetensors(flat: &[u8], spec: &NetworkSpec) -> Result<Vec<u8>, Par
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, ::safetensors::SafeTensorError>>()?;
-    let metadata = HashMap::from([
+    let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
         (
             "orientation".to_owned(),
@@ -55,7 +55,25 @@ pub fn write_safetensors(flat: &[u8], spec: &NetworkSpec) -> Result<Vec<u8>, Par
             .to_owned(),
         ),
     ]);
-    Ok(::safetensors::serialize(views, Some(metadata))?)
+    Ok(with_metadata(
+        &::safetensors::serialize(views, None)?,
+        &metadata,
+    ))
+}
+
+/// Adds `metadata` to the header of the file `plain`. The library would take it in the order of a hash map, which is
+/// another in each process: the same parameters are to make the same file.
+fn with_metadata(plain: &[u8], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let (length, rest) = plain.split_first_chunk::<8>().unwrap_or((&[0; 8], plain));
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let (header, data) = rest.split_at(length.min(rest.len()));
+    // A map of strings always has a JSON form.
+    let metadata = serde_json::to_string(metadata).unwrap_or_default();
+    let mut text = format!("{{\"__metadata__\":{metadata},").into_bytes();
+    text.extend_from_slice(header.trim_ascii_end().get(1..).unwrap_or_default());
+    // The data begins at a multiple of 8 bytes.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice(), data].concat()
 }
 
 /// The flat buffer for `spec` out of the content of a safetensors file that [`write_safetensors`] or another

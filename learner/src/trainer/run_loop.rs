@@ -368,6 +368,9 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.reported.ess = metrics.ess_prox;
                 self.reported.clip_fraction = metrics.clip_fraction;
                 let mut row = self.row(&metrics, &window, elapsed);
+                if let Some(mean) = self.tally.take_recent_return() {
+                    row.set(Metric::ReturnOfUpdate, mean);
+                }
                 self.steering.updated(&metrics, &mut row);
                 self.links.metrics.write(&row)?;
                 Ok(true)

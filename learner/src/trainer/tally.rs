@@ -1,6 +1,6 @@
 //! What the trainer counts over a run.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use springbok_common::unroll::{EpisodeSummary, UnrollTiming};
 
@@ -37,6 +37,8 @@ pub struct Tally {
     /// Time that the trainer waited for unrolls, after the first.
     pub waiting: Duration,
     window: VecDeque<EpisodeSummary>,
+    /// Returns since they were last taken.
+    recent: Mean,
     best: Option<f64>,
     rollout_us: u128,
     blocked_us: u128,
@@ -71,6 +73,7 @@ impl Tally {
         self.blocked_us += u128::from(timing.blocked_us);
         for episode in episodes {
             self.episodes += 1;
+            self.recent.add(episode.episode_return);
             if self.window.len() == WINDOW_EPISODES {
                 self.window.pop_front();
             }
@@ -99,6 +102,11 @@ impl Tally {
     #[must_use]
     pub fn length_mean(&self) -> Option<f64> {
         self.window_mean(|episode| f64::from(episode.length))
+    }
+
+    /// Mean return of the episodes that were counted since the last call; none without an episode.
+    pub fn take_recent_return(&mut self) -> Option<f64> {
+        mem::take(&mut self.recent).get()
     }
 
     /// [`Self::return_mean`], if it rests on at least 20 episodes.
@@ -173,6 +181,8 @@ mod tests {
         );
         tally.unroll(&[episode(500.0)], &timing);
         assert_eq!(tally.evident_return(), Some(500.0));
+        assert_eq!(tally.take_recent_return(), Some(500.0));
+        assert_eq!(tally.take_recent_return(), None);
         tally.unroll(&vec![episode(1.0); 100], &timing);
         assert_eq!(tally.return_mean(), Some(1.0));
         assert_eq!(tally.return_best(), Some(500.0));

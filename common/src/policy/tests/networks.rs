@@ -141,7 +141,15 @@ fn a_file_has_the_names_and_orientation_of_pytorch_and_refuses_other_networks() 
     spec.core = CoreSpec::Gru { size: 4 };
     let flat = export_flat(&ActorCritic::new(&spec, 5, &device()));
     let file = write_safetensors(&flat, &spec).unwrap();
+    // Eight hash maps of four entries would hardly all have the same order.
+    for _ in 0..8 {
+        assert_eq!(write_safetensors(&flat, &spec).unwrap(), file);
+    }
     let view = SafeTensors::deserialize(&file).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
+    let metadata = metadata.metadata().clone().unwrap();
+    assert_eq!(metadata["format"], "pt");
+    assert!(metadata["gates"].starts_with("r, z, n"));
     let shape = |name: &str| view.tensor(name).unwrap().shape().to_vec();
     assert_eq!(shape("policy_torso.conv.0.weight"), [16, 3, 3, 3]);
     assert_eq!(shape("value_torso.fc.0.weight"), [10, 16 * 6 * 5]);
