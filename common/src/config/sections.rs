@@ -281,6 +281,9 @@ sections! {
         /// Factor on a negative advantage below which the clipped objective does not fall (arXiv 1912.09729); "none" for no
         /// such bound.
         dual_clip: Option<f64> = None;
+        /// Bound of the ratio, and of its inverse, before it is clipped (20 in Sample Factory, arXiv 2006.11751); "none" for no
+        /// such bound.
+        ratio_clamp: Option<f64> = None;
         /// Updates between two refreshes of the target network of the ratio "target_network".
         target_refresh_updates: u64 = 2;
         /// Cap of behaviour / target within the ratio "target_network".

@@ -367,3 +367,6 @@ mod acceptance;
 
 #[cfg(test)]
 mod episodes;
+
+#[cfg(test)]
+mod garnet;

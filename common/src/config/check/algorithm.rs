@@ -29,12 +29,17 @@ impl AlgorithmConfig {
             )
         });
         faults.count("algorithm.n_step", self.n_step);
-        faults.unless(self.dual_clip.is_none_or(|factor| factor.is_finite() && factor > 1.0), || {
-            format!(
-                "`algorithm.dual_clip` is {}, but must be finite and above 1; use 3.0, or \"{NONE}\" for no such bound",
-                show(self.dual_clip)
-            )
-        });
+        for (path, factor) in [
+            ("algorithm.dual_clip", self.dual_clip),
+            ("algorithm.ratio_clamp", self.ratio_clamp),
+        ] {
+            faults.unless(factor.is_none_or(|factor| factor.is_finite() && factor > 1.0), || {
+                format!(
+                    "`{path}` is {}, but must be finite and above 1; use 3.0, or \"{NONE}\" for no such bound",
+                    show(factor)
+                )
+            });
+        }
         faults.duration(
             "algorithm.target_refresh_updates",
             self.target_refresh_updates,
@@ -120,18 +125,29 @@ impl AlgorithmConfig {
                 format!("{:?}", self.clip_range.as_str()),
             ),
             ("dual_clip", self.dual_clip.is_some(), show(self.dual_clip)),
+            (
+                "ratio_clamp",
+                self.ratio_clamp.is_some(),
+                show(self.ratio_clamp),
+            ),
         ] {
             faults.unless(clips || !changed, || {
                 format!("`algorithm.{path}` is {value}, {no_ratio}")
             });
         }
-        faults.unless(!clips || self.ratio != Ratio::Dual || self.dual_clip.is_none(), || {
-            format!(
-                "`algorithm.dual_clip` is {}, but the ratio \"dual\" takes the gradient away instead of bounding the \
-                 objective; use \"{NONE}\", or another ratio",
-                show(self.dual_clip)
-            )
-        });
+        let gated = clips && self.ratio == Ratio::Dual;
+        for (path, bound) in [
+            ("dual_clip", self.dual_clip),
+            ("ratio_clamp", self.ratio_clamp),
+        ] {
+            faults.unless(!gated || bound.is_none(), || {
+                format!(
+                    "`algorithm.{path}` is {}, but the ratio \"dual\" takes the gradient away instead of bounding the \
+                     objective; use \"{NONE}\", or another ratio",
+                    show(bound)
+                )
+            });
+        }
         let no_target = "but there is no target network; leave it as it is by default, or use the ratio \"target_network\"";
         faults.unless(
             has_target || self.target_refresh_updates == default.target_refresh_updates,

@@ -14,8 +14,8 @@ use crate::algorithm::{
     surrogate::{SurrogateConfig, SurrogateKind},
 };
 
-const T: usize = 8;
-const COLUMNS: usize = 6;
+pub(super) const T: usize = 8;
+pub(super) const COLUMNS: usize = 6;
 
 fn network(shared_torso: bool) -> NetworkSpec {
     let environment = EnvironmentSpec::new(
@@ -26,7 +26,7 @@ fn network(shared_torso: bool) -> NetworkSpec {
     NetworkSpec::mlp(&environment, vec![16], Activation::Tanh, shared_torso)
 }
 
-fn settings(kind: SurrogateKind) -> UpdateConfig {
+pub(super) fn settings(kind: SurrogateKind) -> UpdateConfig {
     UpdateConfig {
         surrogate: SurrogateConfig::new(kind, 0.2),
         policy_learning_rate: Linear::constant(3e-3),
@@ -35,12 +35,12 @@ fn settings(kind: SurrogateKind) -> UpdateConfig {
     }
 }
 
-fn updater(settings: UpdateConfig, seed: u64) -> Updater {
+pub(super) fn updater(settings: UpdateConfig, seed: u64) -> Updater {
     Updater::with_settings(settings, &network(false), seed, Device::flex())
 }
 
 /// Random experience with ends of both kinds. The behaviour policy is `updater`'s, shifted by up to `drift` per step.
-fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
+pub(super) fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
     let mut rng = Pcg64::seed_from_u64(seed);
     let steps = T * COLUMNS;
     let outcomes: Vec<StepOutcome> = (0..steps)
@@ -73,12 +73,12 @@ fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
     batch
 }
 
-fn parameters(updater: &Updater) -> Vec<f32> {
+pub(super) fn parameters(updater: &Updater) -> Vec<f32> {
     let (words, _) = updater.parameters.as_chunks::<4>();
     words.iter().map(|word| f32::from_le_bytes(*word)).collect()
 }
 
-fn largest_difference(left: &Updater, right: &Updater) -> f32 {
+pub(super) fn largest_difference(left: &Updater, right: &Updater) -> f32 {
     parameters(left)
         .iter()
         .zip(parameters(right))
@@ -86,7 +86,7 @@ fn largest_difference(left: &Updater, right: &Updater) -> f32 {
         .fold(0.0, f32::max)
 }
 
-fn material(batch: &Batch) -> Material<'_> {
+pub(super) fn material(batch: &Batch) -> Material<'_> {
     Material {
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),

@@ -1,6 +1,9 @@
 //! What is particular to each objective of the policy: its loss, its penalty, and what it remembers between updates.
 
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData},
+};
 use springbok_common::{
     config::{
         AlgorithmConfig, ClipRange, KlAdaptation, KlDirection, MdpoSchedule, Objective, Ratio,
@@ -10,7 +13,7 @@ use springbok_common::{
 
 use super::{
     Material, Trace, UpdateConfig, Updater,
-    forward::{self, Evaluation, upload_indices, upload_mask},
+    forward::{self, Evaluation, upload_mask},
 };
 use crate::algorithm::{
     health::kl_estimates,
@@ -44,6 +47,7 @@ pub(super) fn surrogate(algorithm: &AlgorithmConfig) -> SurrogateConfig {
             ClipRange::Reciprocal => surrogate::ClipRange::Reciprocal,
         },
         dual_clip: algorithm.dual_clip,
+        ratio_clamp: algorithm.ratio_clamp.map(|bound| [bound.recip(), bound]),
         ..SurrogateConfig::new(kind, algorithm.clip_epsilon)
     }
 }
@@ -130,21 +134,24 @@ impl Updater {
         let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
         let batch = material.batch;
         let (parameters, _) = self.pass(&self.learnt.model.valid(), batch);
-        let rows: Vec<usize> = (0..batch.steps())
-            .filter(|&row| material.learnable[row])
-            .collect();
-        let rows = upload_indices(&rows, &self.device);
-        let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
-        let mask = mask.map(|mask| mask.select(0, rows.clone()));
         let distribution = |parameters: Tensor<2>| {
-            let parameters = parameters.select(0, rows.clone());
-            Distribution::new(&self.actions, parameters, mask.clone())
+            let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
+            Distribution::new(&self.actions, parameters, mask)
         };
+        let counts: Vec<f32> = material
+            .learnable
+            .iter()
+            .map(|&learnable| f32::from(u8::from(learnable)))
+            .collect();
+        let shape = [counts.len()];
         let divergence = surrogate::kl_penalty(
             penalty.direction,
             &distribution(parameters),
             &distribution(proximal.clone()),
-            None,
+            Some(Tensor::from_data(
+                TensorData::new(counts, shape),
+                &self.device,
+            )),
         );
         forward::read(divergence).first().copied().map(f64::from)
     }
@@ -178,3 +185,6 @@ impl Updater {
         kl_estimates(&log_ratios).k3 > KL_STOP_FACTOR * limit
     }
 }
+
+#[cfg(test)]
+mod tests;

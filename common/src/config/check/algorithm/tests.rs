@@ -45,6 +45,14 @@ fn a_key_that_nothing_reads_is_a_fault() {
             &["algorithm.ratio=dual", "algorithm.dual_clip=3"],
             "takes the gradient away",
         ),
+        (
+            &["algorithm.ratio=dual", "algorithm.ratio_clamp=20"],
+            "takes the gradient away",
+        ),
+        (
+            &["algorithm.objective=mdpo", "algorithm.ratio_clamp=20"],
+            "ratio_clamp",
+        ),
         (&["algorithm.target_refresh_updates=3"], "no target network"),
         (&["algorithm.target_ratio_bar=none"], "no target network"),
         (
@@ -112,6 +120,7 @@ fn ranges_and_contradictions_are_faults() {
         ),
         (&["algorithm.kl_stop=0"], "algorithm.kl_stop"),
         (&["algorithm.dual_clip=1"], "above 1"),
+        (&["algorithm.ratio_clamp=0.05"], "above 1"),
         (
             &["algorithm.n_step=0", "algorithm.critic=n_step"],
             "algorithm.n_step",
@@ -153,6 +162,11 @@ fn ranges_and_contradictions_are_faults() {
 fn every_method_can_be_switched_on() {
     for sets in [
         &["ratio=decoupled", "weight_bar=none"][..],
+        &[
+            "clip_range=reciprocal",
+            "clip_epsilon=0.1",
+            "ratio_clamp=20",
+        ],
         &[
             "ratio=target_network",
             "target_refresh_updates=8",
