@@ -83,7 +83,7 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
             &format!(
                 "After {steps}, which every run has made: what lag costs in sample efficiency."
             ),
-            &against_lag(groups, "return", Kind::Linear, false, |row| {
+            &against_lag(groups, "return", Kind::FromZero, false, |row| {
                 row.equal.return_at_env_steps
             }),
         ),
@@ -93,14 +93,17 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
             &format!(
                 "After {seconds}, which every run has trained for: throughput and lag weighed together."
             ),
-            &against_lag(groups, "return", Kind::Linear, false, |row| {
+            &against_lag(groups, "return", Kind::FromZero, false, |row| {
                 row.equal.return_at_wall_s
             }),
         ),
         Figure::bars(
             "lag-causes",
             "Where the lag comes from",
-            "Versions published during each stage of an unroll's life; the parts add up to the mean lag. Median over seeds.",
+            &format!(
+                "Versions published during each stage of an unroll's life; the parts add up to the mean lag. Median over seeds.{}",
+                groups.brief_legend()
+            ),
             &causes(groups),
         ),
         buckets::figure(
@@ -217,31 +220,17 @@ fn causes(groups: &Groups) -> Bars {
             .collect();
         let mean = group.median(|measured| measured.lag.mean);
         Bar {
-            name: groups.name(group),
+            name: groups.brief(group),
             parts,
             note: mean.map_or(String::new(), label),
         }
     });
-    only_used(Bars {
+    Bars {
         label: "policy lag, mean (versions)".to_owned(),
         parts: CAUSES.map(str::to_owned).to_vec(),
         bars: bars.collect(),
         reach: 0.0,
-    })
-}
-
-/// Leaves out parts that no bar has: a legend should name nothing that is not there. Colours stay with the parts.
-fn only_used(mut bars: Bars) -> Bars {
-    let used = |at: usize| {
-        let mut parts = bars
-            .bars
-            .iter()
-            .filter_map(|bar| bar.parts.get(at).copied().flatten());
-        parts.any(|part| part > 0.0)
-    };
-    let last = (0..bars.parts.len()).rev().find(|at| used(*at));
-    bars.parts.truncate(last.map_or(0, |last| last + 1));
-    bars
+    }
 }
 
 fn time_figures(groups: &Groups) -> [Figure; 2] {
@@ -249,7 +238,10 @@ fn time_figures(groups: &Groups) -> [Figure; 2] {
         Figure::bars(
             "time-learner",
             "What the learner's time goes into",
-            "Computing or waiting for unrolls: a learner that waits wants more actors. Median over seeds.",
+            &format!(
+                "Computing or waiting for unrolls: a learner that waits wants more actors. Median over seeds.{}",
+                groups.brief_legend()
+            ),
             &shares(
                 groups,
                 &[
@@ -261,7 +253,10 @@ fn time_figures(groups: &Groups) -> [Figure; 2] {
         Figure::bars(
             "time-actors",
             "What the actors' time goes into",
-            "Blocked actors wait for the learner: more of them would not help. Median over seeds.",
+            &format!(
+                "Blocked actors wait for the learner: more of them would not help. Median over seeds.{}",
+                groups.brief_legend()
+            ),
             &shares(
                 groups,
                 &[
@@ -282,7 +277,7 @@ fn shares(groups: &Groups, names: &[(&str, &str)]) -> Bars {
             .iter()
             .map(|(name, _)| share(name).map(|share| 100.0 * share));
         Bar {
-            name: groups.name(group),
+            name: groups.brief(group),
             parts: parts.collect(),
             note: String::new(),
         }

@@ -92,6 +92,22 @@ impl<'a> Groups<'a> {
         }
     }
 
+    /// The same where space is short: the caption says what the number is.
+    pub(crate) fn brief(&self, group: &Group) -> String {
+        match (self.series.len() > 1, group.at) {
+            (true, at) if !at.is_empty() => format!("{}, {at}", self.series[group.series]),
+            _ => self.name(group),
+        }
+    }
+
+    /// What the number in a brief name is, as a sentence.
+    pub(crate) fn brief_legend(&self) -> String {
+        match (self.series.len() > 1, self.along) {
+            (true, Some(_)) => format!(" The number in a name: {}.", self.along_short),
+            _ => String::new(),
+        }
+    }
+
     /// Labels along the lines, in order.
     pub(crate) fn places(&self) -> Vec<&'a str> {
         let mut places = Vec::new();

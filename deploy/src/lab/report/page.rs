@@ -221,9 +221,13 @@ impl Page {
     }
 }
 
-/// A table whose first `names` columns are text and whose others are numbers.
+/// A table whose first `names` columns are text and whose others are numbers. Text is broken only if there is no number.
 fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>, names: usize) -> String {
-    let class = |at: usize| if at < names { "" } else { " class=\"n\"" };
+    let class = |at: usize| match (at < names, names < head.len()) {
+        (true, true) => " class=\"t\"",
+        (true, false) => "",
+        (false, _) => " class=\"n\"",
+    };
     let mut html = "<div class=\"table\"><table><thead><tr>".to_owned();
     for (at, name) in head.iter().enumerate() {
         let _ = write!(html, "<th{}>{}</th>", class(at), escape(name));

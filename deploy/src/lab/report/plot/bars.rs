@@ -30,7 +30,7 @@ pub(crate) struct Bar {
 pub(crate) struct Bars {
     /// What the length means, with its unit.
     pub(crate) label: String,
-    /// Names of the parts.
+    /// Names of the parts; the place of a part is its colour.
     pub(crate) parts: Vec<String>,
     pub(crate) bars: Vec<Bar>,
     /// A length that the axis reaches to in any case.
@@ -113,6 +113,11 @@ impl Bars {
     fn legend(&self, pen: &mut Pen, top: f64) -> f64 {
         let (mut x, mut y) = (10.0, top + 10.0);
         for (at, name) in self.parts.iter().enumerate() {
+            // A legend names nothing that is not there.
+            let used = |bar: &Bar| length(bar.parts.get(at).copied().flatten()) > 0.0;
+            if !self.bars.iter().any(used) {
+                continue;
+            }
             let name = fitted(name, WIDTH - 50.0);
             let width = 18.0 + text_width(&name) + 14.0;
             if x > 10.0 && x + width > WIDTH {

@@ -79,7 +79,8 @@ fn round_ticks(low: f64, high: f64, ticks_max: usize) -> Vec<f64> {
     let power = 10_f64.powf(rough.log10().floor());
     for step in [1.0, 2.0, 5.0, 10.0, 20.0, 50.0] {
         let step = step * power;
-        let (first, last) = ((low / step).floor(), (high / step).ceil());
+        // What lies beyond a tick by no more than rounding needs no further one.
+        let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
         let count = last - first;
         if count <= wanted as f64 {
             return (0..=count as usize)

@@ -297,6 +297,9 @@ fn lines(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
         for run in series.marks.split(|mark| placed(mark).is_none()) {
             let points: Vec<(f64, f64)> = run.iter().filter_map(placed).collect();
             pen.polyline(series.style, &points);
+            if series.line == Line::Joined {
+                taken.extend(points.windows(2).flat_map(|pair| along(pair[0], pair[1])));
+            }
         }
     }
     if series.line == Line::Plain {
@@ -309,6 +312,12 @@ fn lines(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
             && (low.1 - high.1) > 1.0
         {
             let ink = Ink::Series(series.style);
+            taken.push(Spot {
+                left: low.0 - 3.0,
+                top: high.1,
+                right: low.0 + 3.0,
+                bottom: low.1,
+            });
             pen.line(ink, 1.2, low, high);
             for (x, y) in [low, high] {
                 pen.line(ink, 1.2, (x - 3.0, y), (x + 3.0, y));
@@ -317,6 +326,16 @@ fn lines(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
         pen.marker(series.style, at, &mark.tip);
         taken.push(Spot::around(at, 12.0, 12.0));
     }
+}
+
+/// Small boxes along a line.
+fn along(from: (f64, f64), to: (f64, f64)) -> impl Iterator<Item = Spot> {
+    let steps = ((to.0 - from.0).hypot(to.1 - from.1) / 4.0).ceil().max(1.0);
+    (0..=steps as u32).map(move |step| {
+        let share = f64::from(step) / steps;
+        let at = |from: f64, to: f64| from + share * (to - from);
+        Spot::around((at(from.0, to.0), at(from.1, to.1)), 2.0, 2.0)
+    })
 }
 
 /// A box on the drawing that nothing else should cover.
@@ -346,8 +365,8 @@ impl Spot {
     }
 }
 
-/// Writes each note above, below or beside its mark, wherever it covers nothing; a note without room is left to the
-/// tip.
+/// Writes each note above, below or beside its mark, wherever it covers nothing, or near it in a corner; a note without
+/// room is left to the tip.
 fn notes(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
     for mark in series.marks.iter().filter(|mark| !mark.note.is_empty()) {
         let Some((x, y)) = frame.at(mark.x, mark.y) else {
@@ -355,8 +374,15 @@ fn notes(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
         };
         let width = text_width(&mark.note);
         let beside = width / 2.0 + 9.0;
-        let free = [(0.0, -13.0), (0.0, 14.0), (beside, 0.0), (-beside, 0.0)]
+        let corners = [
+            (beside, -11.0),
+            (-beside, -11.0),
+            (beside, 11.0),
+            (-beside, 11.0),
+        ];
+        let free = [(0.0, -13.0), (beside, 0.0), (-beside, 0.0), (0.0, 14.0)]
             .into_iter()
+            .chain(corners)
             .map(|(dx, dy)| (x + dx, y + dy))
             .find(|&at| {
                 let spot = Spot::around(at, width, TEXT);
