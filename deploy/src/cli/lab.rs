@@ -7,7 +7,8 @@ use clap::{
 };
 
 use super::{
-    ACTORS_FLAG, Command, LAG_FLAG, TRAINING_FLAGS, arg, configured, json, layers, path, reports,
+    ACTORS_FLAG, Command, DETERMINISTIC_SWITCH, LAG_FLAGS, TRAINING_FLAGS, arg, configured, json,
+    layers, path, reports, switch,
 };
 use crate::{lab::preset::PRESETS, verbs::Lab};
 
@@ -60,7 +61,8 @@ pub(super) fn verb() -> Clap {
                 .help("Check every run's configuration, print the plan, and run nothing"),
         )
         .args(training.map(arg))
-        .args([arg(&LAG_FLAG), arg(&ACTORS_FLAG)])
+        .args(LAG_FLAGS.iter().chain([&ACTORS_FLAG]).map(arg))
+        .arg(switch(&DETERMINISTIC_SWITCH))
         .arg(
             Arg::new("no-progress")
                 .long("no-progress")

@@ -32,6 +32,7 @@ const CARTPOLE_IN_LOCK_STEP: &[&str] = &[
     "policy.hidden_sizes=[32]",
     "policy.activation=tanh",
     "policy.shared_torso=true",
+    "policy.normalise_observations=true",
     "algorithm.reward_scale=0.05",
     "algorithm.policy_learning_rate=0.0025",
     "algorithm.value_learning_rate=0.0025",

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
     super::{
+        curve::Statistics,
         measured::words,
         plan::short_keys,
         rows::{Row, Run, axes},
     },
-    figures::{Figure, TABLE, in_words},
+    figures::{Figure, TABLE},
     groups::Groups,
     plot::{scale::label, style, svg::escape},
 };
@@ -100,15 +101,13 @@ impl Page {
             cells.extend(used.iter().map(|(_, quantity)| {
                 group
                     .statistics(*quantity)
-                    .map_or("\u{2013}".to_owned(), |statistics| {
-                        in_words(&statistics).replace(&format!(", n = {}", group.runs.len()), "")
-                    })
+                    .map_or("\u{2013}".to_owned(), in_two_lines)
             }));
             cells
         });
         let table = table(&head, rows, 1);
         self.put(format_args!(
-            "<section><h2>Results</h2><p class=\"soft\">Median over the n seeds (smallest to largest). Lag in versions.</p>\
+            "<section><h2>Results</h2><p class=\"soft\">Median over the n seeds, and the range below it. Lag in versions.</p>\
              {table}</section>"
         ));
     }
@@ -218,6 +217,18 @@ impl Page {
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <title>{title}</title>\n<style>\n{colours}\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
         )
+    }
+}
+
+/// The median, and below it the range if there is one.
+fn in_two_lines(statistics: Statistics) -> String {
+    let Statistics {
+        median, low, high, ..
+    } = statistics;
+    if low == high {
+        label(median)
+    } else {
+        format!("{}\n{} to {}", label(median), label(low), label(high))
     }
 }
 
