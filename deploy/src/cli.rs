@@ -11,8 +11,9 @@ use springbok_common::config::KEYS;
 mod bench;
 mod envs;
 mod eval;
+mod lab;
 
-use crate::verbs::{Bench, Eval, Thoroughness};
+use crate::verbs::{Bench, Eval, Lab, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) enum Command {
         layers: Layers,
         /// How to report.
         reports: Reports,
+        /// Set if a laboratory started this process: the end of stdin is an interrupt.
+        supervised: bool,
     },
     /// The learner alone.
     Learner {
@@ -48,6 +51,13 @@ pub(crate) enum Command {
     },
     /// Plays a trained policy.
     Eval(Eval),
+    /// Trains a grid of runs.
+    Lab(Box<Lab>),
+    /// Writes the report of a grid or a run.
+    Report {
+        /// Where it is.
+        directory: PathBuf,
+    },
     /// Measures how fast environments are stepped.
     BenchEnvironment {
         /// Where the configuration comes from.
@@ -172,7 +182,8 @@ fn program() -> Clap {
                 "train",
                 "Train on this machine: a learner and its actors, each a process of its own",
             )
-            .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)]),
+            .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
+            .arg(supervised()),
         )
         .subcommand(
             training_verb("learner", "Run the learner alone; actors connect to it")
@@ -186,6 +197,8 @@ fn program() -> Clap {
         )
         .subcommand(actor_verb())
         .subcommand(eval::verb())
+        .subcommand(lab::verb())
+        .subcommand(lab::report_verb())
         .subcommand(envs::verb())
         .subcommand(bench::verb())
         .subcommand(config_verb())
@@ -326,6 +339,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
         "train" => Command::Train {
             layers: layers(matches),
             reports: reports(matches),
+            supervised: matches.get_flag("supervised"),
         },
         "learner" => Command::Learner {
             layers: layers(matches),
@@ -340,6 +354,8 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             index: matches.get_one("index").copied(),
         },
         "eval" => eval::command(matches)?,
+        "lab" => lab::command(matches)?,
+        "report" => lab::report_command(matches)?,
         "envs" => envs::command(matches)?,
         "bench" => bench::command(matches)?,
         "config" => match matches.subcommand()? {
@@ -420,8 +436,9 @@ mod tests {
 
     #[test]
     fn flags_win_over_set() {
-        let Command::Train { layers, reports } =
-            parsed("springbok train --seed 7 --set run.seed=3 --json --no-progress").unwrap()
+        let Command::Train {
+            layers, reports, ..
+        } = parsed("springbok train --seed 7 --set run.seed=3 --json --no-progress").unwrap()
         else {
             panic!("not train");
         };

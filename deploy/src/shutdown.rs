@@ -55,9 +55,24 @@ impl Interrupts {
 }
 
 /// Cancels the returned token when stdin ends, and ends the process if it has not drained in time after that.
-///
-/// Reading stdin blocks and cannot be cancelled, hence a thread of its own.
 pub(crate) fn token_of_stdin() -> CancellationToken {
+    when_stdin_ends(|| {
+        thread::sleep(GRACE);
+        tracing::error!(
+            "not drained {} s after the supervisor left",
+            GRACE.as_secs()
+        );
+        process::exit(i32::from(Exit::Internal.code()));
+    })
+}
+
+/// Cancels the returned token when stdin ends; for a process that limits the time of its own end.
+pub(crate) fn end_of_stdin() -> CancellationToken {
+    when_stdin_ends(|| {})
+}
+
+/// Reading stdin blocks and cannot be cancelled, hence a thread of its own; `then` runs on it after the cancellation.
+fn when_stdin_ends(then: impl FnOnce() + Send + 'static) -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     thread::spawn(move || {
@@ -72,12 +87,7 @@ pub(crate) fn token_of_stdin() -> CancellationToken {
             }
         }
         cancelled.cancel();
-        thread::sleep(GRACE);
-        tracing::error!(
-            "not drained {} s after the supervisor left",
-            GRACE.as_secs()
-        );
-        process::exit(i32::from(Exit::Internal.code()));
+        then();
     });
     token
 }

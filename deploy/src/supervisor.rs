@@ -19,6 +19,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     exit::{Exit, Failure},
@@ -59,7 +60,8 @@ pub(crate) struct LocalRun {
     pub(crate) restarts: u64,
 }
 
-/// Runs a learner and `actors` actors until the learner has finished, or an interrupt or a fault ends the run.
+/// Runs a learner and `actors` actors until the learner has finished, or an interrupt or a fault ends the run. `stop`
+/// counts as an interrupt too.
 ///
 /// # Errors
 /// The learner's exit code and last log line if it fails; exit 70 if an actor dies again and again; exit 130 at a
@@ -68,8 +70,10 @@ pub(crate) async fn run(
     directory: Arc<RunDirectory>,
     actors: usize,
     progress: Arc<Progress>,
+    stop: Option<CancellationToken>,
 ) -> Result<LocalRun, Failure> {
     let mut supervision = Supervision::start(directory, actors, progress)?;
+    supervision.stop = stop;
     while !supervision.over() {
         let happening = supervision.next().await;
         supervision.handle(happening);
@@ -94,6 +98,8 @@ struct Supervision {
     restarts: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
     interrupts: Interrupts,
+    /// Whoever started the launcher wants it to stop; `None` once that is known, or if nobody can say so.
+    stop: Option<CancellationToken>,
     interrupted: bool,
     /// `None` once the learner's stdout has ended.
     events: Option<mpsc::Receiver<LearnerEvent>>,
@@ -128,6 +134,7 @@ impl Supervision {
             restarts: Arc::new(AtomicU64::new(0)),
             phase,
             interrupts,
+            stop: None,
             interrupted: false,
             events,
             learner: Some(learner),
@@ -155,6 +162,7 @@ impl Supervision {
                 Happening::ActorEnded(ended.unwrap_or_else(|error| Err(Failure::internal(error))))
             }
             () = self.interrupts.next() => Happening::Interrupt,
+            () = stopped(&mut self.stop) => Happening::Interrupt,
             () = sleep_until(deadline) => Happening::Deadline,
         }
     }
@@ -304,6 +312,15 @@ async fn join(learner: &mut Option<JoinHandle<Result<Ended, Failure>>>) -> Resul
             .unwrap_or_else(|error| Err(Failure::internal(error))),
         None => std::future::pending().await,
     }
+}
+
+/// The wish to stop; waits for ever once it was told.
+async fn stopped(stop: &mut Option<CancellationToken>) {
+    match stop {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
+    *stop = None;
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -2,7 +2,7 @@
 
 use springbok_actor::{environment::Registry, python::PythonSettings};
 use springbok_common::{
-    config::{Config, Loaded},
+    config::{Config, ConfigError, Loaded},
     spec::EnvironmentSpec,
 };
 
@@ -13,10 +13,25 @@ use crate::{cli::Layers, exit::Failure, output};
 /// # Errors
 /// Exit 64 with all faults at once.
 pub(super) fn load(layers: &Layers) -> Result<Loaded, Failure> {
+    try_load(layers).map_err(Failure::usage)
+}
+
+/// The same for a caller that puts the faults of several configurations together.
+///
+/// # Errors
+/// All faults.
+pub(super) fn load_faults(layers: &Layers) -> Result<Config, Vec<String>> {
+    match try_load(layers) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(error) => Err(error.faults().to_vec()),
+    }
+}
+
+fn try_load(layers: &Layers) -> Result<Loaded, ConfigError> {
     // A name or value that is no text cannot set anything.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(layers.file.as_deref(), variables, &layers.sets).map_err(Failure::usage)
+    Config::load(layers.file.as_deref(), variables, &layers.sets)
 }
 
 /// The same, checked against the environment that it names, with what that environment shows and takes.

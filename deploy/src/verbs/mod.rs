@@ -13,11 +13,14 @@ mod bench;
 mod config;
 mod envs;
 mod eval;
+mod lab;
 mod learner;
+mod report;
 mod train;
 
 pub(crate) use envs::Thoroughness;
 pub(crate) use eval::Eval;
+pub(crate) use lab::Lab;
 
 /// Does what `command` asks, with the environments of `registry`.
 ///
@@ -25,7 +28,11 @@ pub(crate) use eval::Eval;
 /// With the exit code and the sentence that the process should end with.
 pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failure> {
     match command {
-        Command::Train { layers, reports } => train::run(&layers, reports, &registry),
+        Command::Train {
+            layers,
+            reports,
+            supervised,
+        } => train::run(&layers, reports, supervised, &registry),
         Command::Learner {
             layers,
             reports,
@@ -42,6 +49,8 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
             index,
         } => actor::run(&layers, learner, supervised, index, registry),
         Command::Eval(eval) => eval::run(&eval, &registry),
+        Command::Lab(lab) => lab::run(&lab, &registry),
+        Command::Report { directory } => report::run(&directory),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::Envs { json } => envs::run(json, &registry),
         Command::EnvsCheck {

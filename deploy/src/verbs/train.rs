@@ -11,11 +11,16 @@ use crate::{
     progress::Progress,
     report::{self, Restarts},
     run_directory::{Plan, RunDirectory},
-    supervisor,
+    shutdown, supervisor,
 };
 
 /// Trains until the run is done or interrupted, and prints what came of it.
-pub(super) fn run(layers: &Layers, reports: Reports, registry: &Registry) -> Result<(), Failure> {
+pub(super) fn run(
+    layers: &Layers,
+    reports: Reports,
+    supervised: bool,
+    registry: &Registry,
+) -> Result<(), Failure> {
     let (config, _) = config::playable(layers, registry)?;
     let directory = RunDirectory::create(&Plan {
         out: &config.run.out,
@@ -31,6 +36,7 @@ pub(super) fn run(layers: &Layers, reports: Reports, registry: &Registry) -> Res
         Arc::clone(&directory),
         config.actor.count,
         progress,
+        supervised.then(shutdown::end_of_stdin),
     ))?;
     report::print(
         &run.summary,
