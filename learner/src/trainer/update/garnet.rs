@@ -224,11 +224,6 @@ fn ppo(ratio: Ratio, critic: Critic) -> AlgorithmConfig {
 
 #[test]
 fn at_a_lag_of_32_what_is_corrected_reaches_the_optimum_and_what_is_not_falls_behind() {
-    let [decoupled_area, decoupled] =
-        score("vtrace, decoupled", &ppo(Ratio::Decoupled, Critic::Vtrace));
-    let [behaviour_area, behaviour] =
-        score("vtrace, behaviour", &ppo(Ratio::Behaviour, Critic::Vtrace));
-    let [_, proximal] = score("gae, proximal", &ppo(Ratio::Proximal, Critic::Gae));
     let a2c = AlgorithmConfig {
         objective: Objective::A2c,
         lambda: 1.0,
@@ -236,16 +231,23 @@ fn at_a_lag_of_32_what_is_corrected_reaches_the_optimum_and_what_is_not_falls_be
         minibatches: 1,
         ..ppo(Ratio::Behaviour, Critic::Gae)
     };
-    let [_, a2c] = score("a2c", &a2c);
-    assert!(decoupled >= 0.96, "{decoupled}");
-    assert!(behaviour >= 0.95, "{behaviour}");
-    // The uncorrected ones stop several times as far from the optimum: about five times on these processes.
-    let twice = 2.0 * (1.0 - decoupled);
-    assert!(1.0 - proximal > twice, "{proximal} {decoupled}");
-    assert!(1.0 - a2c > twice, "{a2c} {decoupled}");
+    let methods = [
+        ("vtrace, decoupled", ppo(Ratio::Decoupled, Critic::Vtrace)),
+        ("vtrace, behaviour", ppo(Ratio::Behaviour, Critic::Vtrace)),
+        ("gae, proximal", ppo(Ratio::Proximal, Critic::Gae)),
+        ("a2c", a2c),
+    ];
+    let scores = std::thread::scope(|scope| {
+        let run = |(name, algorithm)| scope.spawn(move || score(name, &algorithm));
+        methods.map(run).map(|thread| thread.join().unwrap())
+    });
+    let [decoupled, behaviour, proximal, a2c] = scores.map(|[_, last]| 1.0 - last);
+    assert!(decoupled <= 0.04, "{decoupled} short of the optimum");
+    assert!(behaviour <= 0.05, "{behaviour} short of the optimum");
+    // The uncorrected ones stop several times as far from it.
+    assert!(proximal > 2.0 * decoupled, "{proximal} {decoupled}");
+    assert!(a2c > 2.0 * decoupled, "{a2c} {decoupled}");
     // The anchor at the behaviour policy is safe, and slower.
-    assert!(
-        decoupled_area > behaviour_area + 0.05,
-        "{decoupled_area} {behaviour_area}"
-    );
+    let [fast, slow] = [scores[0][0], scores[1][0]];
+    assert!(fast > slow + 0.05, "{fast} {slow}");
 }

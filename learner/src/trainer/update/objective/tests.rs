@@ -17,7 +17,7 @@ use crate::{
         batch::Batch,
         update::{
             UpdateFault,
-            acceptance::{COLUMNS, T, batch, largest_difference, updater},
+            acceptance::{COLUMNS, T, batch, largest_difference, material, updater},
         },
     },
 };
@@ -181,13 +181,26 @@ fn the_target_network_moves_when_it_is_due_and_never_with_a_failed_update() {
         };
         assert_eq!(of_target(&updater), expected, "after update {update}");
     }
-    // V-trace corrects towards the target: its targets are those of no other policy.
-    let arrival = updater.evaluate(&good);
-    assert_eq!(arrival.anchor(), of_target(&updater));
     let restored = updater.parameters();
     updater.update(&good, 1.0).unwrap();
     updater.load_parameters(&restored).unwrap();
     assert_eq!(of_target(&updater), own(&updater));
+}
+
+#[test]
+fn targets_are_corrected_towards_the_target_network() {
+    let mut updater = updater(configured(&target_network(9)), 2);
+    let batch = batch(&updater, 1, 0.3);
+    updater.update(&batch, 1.0).unwrap();
+    let material = material(&batch);
+    let mut arrival = updater.evaluate(&batch);
+    let targets = updater.targets(&material, &arrival);
+    // The same with the target's policy as if it were the learner's, and with the learner's own.
+    let own = arrival.log_probs.clone();
+    arrival.log_probs = arrival.target_log_probs.take().unwrap();
+    assert_eq!(updater.targets(&material, &arrival).values, targets.values);
+    arrival.log_probs = own;
+    assert_ne!(updater.targets(&material, &arrival).values, targets.values);
 }
 
 /// Experience with other kinds of actions.
