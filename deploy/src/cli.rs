@@ -139,13 +139,15 @@ const TRAINING_FLAGS: [Flag; 8] = [
     flag("out", "DIR", "run.out"),
     flag("name", "NAME", "run.name"),
 ];
-const LAG_FLAGS: [Flag; 2] = [
+const LAG_FLAGS: [Flag; 4] = [
     flag(
         "lag",
         "none|fixed:8|uniform:0..16|per-actor:0,4",
         "lag.inject",
     ),
     flag("lag-max", "N", "lag.max_versions"),
+    flag("target-lag", "VERSIONS", "lag.target_lag"),
+    flag("target-ess", "SHARE", "lag.target_ess"),
 ];
 /// A flag without a value: it sets its key to true.
 const DETERMINISTIC_SWITCH: Flag = flag("deterministic", "", "run.deterministic");

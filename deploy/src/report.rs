@@ -39,8 +39,13 @@ fn in_words(summary: &Summary, run_directory: &Path, restarts: &Restarts) -> Str
     );
     let _ = writeln!(
         text,
-        "policy lag: mean {:.2}, p95 {:.0}, largest {:.0} versions ({:.2} s old); bottleneck: {}",
-        summary.lag.mean, summary.lag.p95, summary.lag.max, summary.lag.seconds, summary.bottleneck,
+        "policy lag: mean {:.2}{}, p95 {:.0}, largest {:.0} versions ({:.2} s old); bottleneck: {}",
+        summary.lag.mean,
+        predicted(summary),
+        summary.lag.p95,
+        summary.lag.max,
+        summary.lag.seconds,
+        summary.bottleneck,
     );
     let _ = writeln!(text, "{}", ledger(summary));
     let _ = writeln!(text, "{}", actors(summary, restarts));
@@ -99,6 +104,16 @@ fn ledger(summary: &Summary) -> String {
     text
 }
 
+/// The predicted lag, and why the measured one is another if it is.
+fn predicted(summary: &Summary) -> String {
+    let Some(prediction) = &summary.lag_predicted else {
+        return String::new();
+    };
+    let cause = prediction.cause.as_deref();
+    let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+    format!(" (predicted {:.2}{cause})", prediction.versions)
+}
+
 fn actors(summary: &Summary, restarts: &Restarts) -> String {
     let actors = &summary.actors;
     let mut text = format!("actors: {} joined, {} lost", actors.joined, actors.lost);
@@ -113,7 +128,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use springbok_common::ids::RunId;
-    use springbok_learner::{ledger::LedgerCounts, roster::ActorCounts, summary::Threshold};
+    use springbok_learner::{
+        lag::predict::{LagPrediction, Regime},
+        ledger::LedgerCounts,
+        roster::ActorCounts,
+        summary::Threshold,
+    };
 
     use super::*;
 
@@ -140,6 +160,10 @@ mod tests {
             lag_cause_seconds: Default::default(),
             lag_buckets: vec![],
             lag_forward: 0.0,
+            lag_predicted: None,
+            steering: Default::default(),
+            bias_audit: Default::default(),
+            alarms: Default::default(),
             ess: None,
             clip_fraction: None,
             ledger: LedgerCounts {
@@ -169,6 +193,18 @@ mod tests {
         let words = |summary: &Summary| in_words(summary, directory.path(), &Restarts::Counted(1));
         assert!(words(&summary).contains("Catch: no episode has ended"));
         assert!(words(&summary).contains("3 joined, 1 lost, 1 restarted"));
+
+        assert!(words(&summary).contains("policy lag: mean 0.00, p95"));
+
+        summary.lag_predicted = Some(LagPrediction {
+            versions: 2.5,
+            regime: Regime::LearnerBound,
+            rho: 2.0,
+            agrees: false,
+            cause: Some("unrolls wait".into()),
+        });
+        let predicted = "mean 0.00 (predicted 2.50: unrolls wait), p95";
+        assert!(words(&summary).contains(predicted));
 
         summary.threshold = Some(Threshold {
             mean_return: 0.9,

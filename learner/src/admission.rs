@@ -8,7 +8,7 @@ use springbok_common::{
     version::{LearnerEpoch, PolicyLag, PolicyVersion},
 };
 
-use crate::{ledger::Ledger, roster::Roster};
+use crate::{ledger::Ledger, roster::Roster, steered::Steered};
 
 /// Unrolls that an actor may skip at once. No honest actor skips more than its outbox; the limit keeps invented
 /// numbers from overflowing the ledger.
@@ -83,6 +83,8 @@ pub struct Admission {
     pub roster: Roster,
     /// The accounts.
     pub ledger: Ledger,
+    /// What steering did to whom.
+    pub steered: Steered,
 }
 
 impl Admission {
@@ -93,6 +95,7 @@ impl Admission {
             fence,
             roster: Roster::new(actors_max),
             ledger: Ledger::default(),
+            steered: Steered::default(),
         }
     }
 
@@ -131,11 +134,18 @@ impl Admission {
             return Ok(Screened::Settled(Verdict::Duplicate));
         }
         gap(mark, sequence.0)?;
+        // Also if it is refused for its age: that is when it matters which version the actor has.
+        self.roster.saw(actor, header.version);
         match self.fence.versions(header, newest) {
             Ok(()) => Ok(Screened::Content),
-            Err(reason) => self
-                .settle(actor, sequence, Err(reason))
-                .map(Screened::Settled),
+            Err(reason) => {
+                if reason == RejectReason::TooStale {
+                    let index = self.roster.index(actor);
+                    self.steered.actor(index).dropped_unrolls += 1;
+                }
+                self.settle(actor, sequence, Err(reason))
+                    .map(Screened::Settled)
+            }
         }
     }
 
@@ -277,6 +287,8 @@ mod tests {
         );
         let verdict = admission.settle(actor, header.sequence, Err(RejectReason::WrongShape));
         assert_eq!(verdict, Ok(Verdict::Rejected(RejectReason::WrongShape)));
+        let seen = admission.roster.seen();
+        assert_eq!((seen[0].version, seen[0].unrolls), (5, 3));
         let counts = admission.ledger.counts();
         assert_eq!(
             (counts.produced, counts.rejected, counts.duplicates),

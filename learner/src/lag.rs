@@ -3,6 +3,7 @@
 pub mod buckets;
 pub mod causes;
 pub mod odometer;
+pub mod predict;
 
 use std::collections::BTreeMap;
 

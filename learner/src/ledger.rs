@@ -22,7 +22,7 @@ pub struct LedgerCounts {
     pub trained: u64,
     /// Grew older than `lag.max_versions` while waiting.
     pub expired: u64,
-    /// Dropped with an update that was rolled back.
+    /// Dropped with an update that was rolled back, or because the queue was full.
     pub evicted: u64,
     /// Admitted, but dropped because the learner stopped.
     pub discarded: u64,
@@ -135,7 +135,7 @@ impl Ledger {
         self.counts.expired += unrolls;
     }
 
-    /// `unrolls` of the queued ones were dropped with an update that was rolled back.
+    /// `unrolls` of the queued ones were dropped with an update that was rolled back, or because the queue was full.
     pub fn evict(&mut self, unrolls: u64) {
         self.unqueue(unrolls);
         self.counts.evicted += unrolls;

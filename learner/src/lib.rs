@@ -7,12 +7,15 @@ pub mod algorithm;
 pub mod books;
 pub mod device;
 pub mod error;
+pub mod gate;
 #[cfg(test)]
 mod golden;
+pub mod governor;
 pub mod lag;
 pub mod ledger;
 pub mod metrics;
 pub mod output;
+pub mod pacing;
 pub mod publisher;
 pub mod queue;
 pub mod reservoir;
@@ -21,10 +24,15 @@ mod run;
 #[cfg(test)]
 mod run_tests;
 pub mod service;
+#[cfg(test)]
+mod simulation;
+pub mod steered;
 pub mod summary;
 #[cfg(test)]
 mod testing;
 pub mod trainer;
+pub mod verdict;
+pub mod watchdog;
 
 use std::sync::Arc;
 

@@ -71,6 +71,8 @@ metrics! {
     LagMax = "lag/versions_max", "versions", "Policy lag of the steps of this update, largest.";
     LagSeconds = "lag/seconds", "s", "Time from the publication of the policy that acted to the training, mean of this update.";
     LagEnvSteps = "lag/env_steps", "steps", "Environment steps of all actors from an unroll's first action to its training, mean of this update.";
+    LagPredicted = "lag/predicted", "versions", "Mean lag that buffers and rates so far must make.";
+    LagOverLimit = "lag/over_limit", "1", "Share of this update's steps that are older than lag.max_versions.";
     LagForward = "lag/forward", "optimiser steps", "Optimiser steps already made on this batch before each of its own, mean.";
     LagInjected = "lag/injected", "versions", "Lag because the actor was served older parameters on purpose.";
     LagPublish = "lag/publish", "versions", "Lag because newer parameters were on their way or not loaded when the actor began.";
@@ -92,6 +94,15 @@ metrics! {
     LogRatioLagZero = "health/max_abs_log_ratio_lag0", "nat", "Largest disagreement between actor and learner on steps without lag.";
     QueueFill = "queue/fill", "1", "Share of the queue's places that are taken.";
     Actors = "actors/present", "actors", "Actors that have a place.";
+    GovernorBudget = "governor/budget", "unrolls", "Unrolls that the governor allows in flight: begun, queued or being trained.";
+    GovernorInterval = "governor/publish_interval", "versions", "Every how many versions one is published.";
+    GovernorTarget = "governor/lag_target", "versions", "Set-point of the mean lag.";
+    PacingInFlight = "pacing/in_flight", "unrolls", "Unrolls begun, queued or being trained, where that is limited.";
+    PacingHeld = "pacing/held", "acknowledgements", "Acknowledgements held back when the update ended, where that is limited.";
+    WatchdogLagGrows = "watchdog/lag_grows", "alarms", "Times that the lag grew without end.";
+    WatchdogWeightsStuck = "watchdog/weights_stuck", "alarms", "Times that an actor went on with old parameters.";
+    WatchdogEssLow = "watchdog/ess_low", "alarms", "Times that the effective sample size fell below lag.ess_floor.";
+    WatchdogStalled = "watchdog/stalled", "alarms", "Times that nothing was trained for telemetry.stall_s.";
     LearnerBusy = "time/learner_busy", "1", "Share of the time so far in which the trainer computed.";
     LearnerWaiting = "time/learner_waiting", "1", "Share of the time so far in which the trainer waited for unrolls.";
     ActorsBlocked = "time/actors_blocked", "1", "Share of the actors' time in which they waited for the learner.";
@@ -102,7 +113,7 @@ metrics! {
     LedgerLost = "ledger/lost", "unrolls", "Produced, but never arrived.";
     LedgerTrained = "ledger/trained", "unrolls", "Trained on, once.";
     LedgerExpired = "ledger/expired", "unrolls", "Grew older than lag.max_versions while waiting.";
-    LedgerEvicted = "ledger/evicted", "unrolls", "Dropped with an update that was rolled back.";
+    LedgerEvicted = "ledger/evicted", "unrolls", "Dropped with an update that was rolled back, or because the queue was full.";
     LedgerDiscarded = "ledger/discarded", "unrolls", "Dropped because the learner stopped.";
     LedgerQueued = "ledger/queued", "unrolls", "Waiting for the trainer.";
     LedgerDuplicates = "ledger/duplicates", "unrolls", "Arrived again after they were settled.";

@@ -1,6 +1,7 @@
 //! The bounded hand-off from the asynchronous streams to the trainer's thread. A place in the queue is a permit: it
 //! is waited for with the unroll in hand, travels with it, and is given back when the trainer takes it. So an idle
-//! actor holds no place, and at most `capacity` unrolls wait.
+//! actor holds no place, and at most `capacity` unrolls wait. An evicting queue never makes anyone wait: a full one
+//! drops its oldest unroll.
 
 use std::{
     sync::Arc,
@@ -35,6 +36,8 @@ struct Queued {
 pub struct QueueSender {
     permits: Arc<Semaphore>,
     sender: Sender<Queued>,
+    /// Where an evicting queue takes the oldest unroll from.
+    oldest: Option<Receiver<Queued>>,
 }
 
 /// The end of the trainer.
@@ -46,7 +49,12 @@ pub struct QueueReceiver {
 
 /// The queue takes no more; the unroll comes back.
 #[derive(Debug)]
-pub struct QueueClosed(pub Box<Arrived>);
+pub struct QueueClosed {
+    /// The unroll.
+    pub back: Box<Arrived>,
+    /// What had been evicted for it.
+    pub evicted: Vec<Arrived>,
+}
 
 /// Why there is nothing to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +68,25 @@ pub enum NothingToTake {
 /// A queue of at most `capacity_unrolls`.
 #[must_use]
 pub fn queue(capacity_unrolls: usize) -> (QueueSender, QueueReceiver) {
+    make(capacity_unrolls, false)
+}
+
+/// A queue of at most `capacity_unrolls` that drops the oldest one when it is full: by place, not by age, so that which
+/// unrolls are trained on does not depend on what is in them.
+#[must_use]
+pub fn evicting_queue(capacity_unrolls: usize) -> (QueueSender, QueueReceiver) {
+    make(capacity_unrolls, true)
+}
+
+fn make(capacity_unrolls: usize, evicts: bool) -> (QueueSender, QueueReceiver) {
     let (sender, receiver) = bounded(capacity_unrolls);
     let permits = Arc::new(Semaphore::new(capacity_unrolls));
     (
-        QueueSender { permits, sender },
+        QueueSender {
+            permits,
+            sender,
+            oldest: evicts.then(|| receiver.clone()),
+        },
         QueueReceiver {
             receiver,
             capacity_unrolls,
@@ -72,22 +95,39 @@ pub fn queue(capacity_unrolls: usize) -> (QueueSender, QueueReceiver) {
 }
 
 impl QueueSender {
-    /// Waits for a place and puts `arrived` there. Places are given in the order of asking.
+    /// Waits for a place and puts `arrived` there. Places are given in the order of asking. Gives what was evicted
+    /// instead of waiting.
     ///
     /// # Errors
     /// [`QueueClosed`] with the unroll, once the queue is closed.
-    pub async fn push(&self, arrived: Arrived) -> Result<(), QueueClosed> {
+    pub async fn push(&self, arrived: Arrived) -> Result<Vec<Arrived>, QueueClosed> {
+        let mut evicted = Vec::new();
+        while let Some(oldest) = &self.oldest
+            && self.permits.available_permits() == 0
+            && !self.permits.is_closed()
+        {
+            match oldest.try_recv() {
+                Ok(queued) => evicted.push(queued.arrived),
+                // Another has a place and is about to fill it, or the trainer was quicker: one is free soon.
+                Err(_) => break,
+            }
+        }
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            return Err(QueueClosed(Box::new(arrived)));
+            let back = Box::new(arrived);
+            return Err(QueueClosed { back, evicted });
         };
         let queued = Queued {
             arrived,
             _permit: permit,
         };
         // The channel has as many places as there are permits, so this never fails for lack of room.
-        self.sender
-            .try_send(queued)
-            .map_err(|refused| QueueClosed(Box::new(refused.into_inner().arrived)))
+        match self.sender.try_send(queued) {
+            Ok(()) => Ok(evicted),
+            Err(refused) => Err(QueueClosed {
+                back: Box::new(refused.into_inner().arrived),
+                evicted,
+            }),
+        }
     }
 
     /// Refuses everything from now on, also those that already wait for a place.
@@ -155,6 +195,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_evicting_queue_drops_its_oldest_and_makes_no_one_wait() {
+        let (sender, receiver) = evicting_queue(2);
+        let mut evicted = Vec::new();
+        for sequence in 1..=5 {
+            evicted.extend(sender.push(arrived(sequence)).await.unwrap());
+        }
+        let numbers = |of: &[Arrived]| -> Vec<u64> {
+            of.iter()
+                .map(|one| one.unroll.header().sequence.0)
+                .collect()
+        };
+        assert_eq!(numbers(&evicted), [1, 2, 3]);
+        let taken = [(); 2].map(|()| receiver.take(Duration::ZERO).unwrap());
+        assert_eq!(numbers(&taken), [4, 5]);
+        sender.close();
+        assert!(sender.push(arrived(6)).await.is_err());
+    }
+
+    #[tokio::test]
     async fn closing_gives_back_what_waits_and_keeps_what_is_queued() {
         let (sender, receiver) = queue(1);
         sender.push(arrived(1)).await.unwrap();
@@ -164,7 +223,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         sender.close();
-        let QueueClosed(back) = waiting.await.unwrap().unwrap_err();
+        let QueueClosed { back, .. } = waiting.await.unwrap().unwrap_err();
         assert_eq!(back.unroll.header().sequence.0, 2);
         drop(sender);
         assert!(receiver.take(Duration::ZERO).is_ok());

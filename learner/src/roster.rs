@@ -6,7 +6,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use springbok_common::ids::{ActorId, UnrollSequence};
+use springbok_common::{
+    ids::{ActorId, UnrollSequence},
+    version::PolicyVersion,
+};
+
+use crate::watchdog::ActorSeen;
 
 /// Departed actors that are still known, so that a late resend is recognised as a duplicate.
 const DEPARTED_MAX: usize = 1024;
@@ -63,6 +68,9 @@ enum Presence {
 struct Life {
     index: u32,
     mark: u64,
+    /// Version of the unroll that arrived last, and how many arrived.
+    version: PolicyVersion,
+    unrolls: u64,
     presence: Presence,
     /// Lost, and a new life has its place.
     replaced: bool,
@@ -182,6 +190,8 @@ impl Roster {
         let life = Life {
             index,
             mark: 0,
+            version: PolicyVersion::default(),
+            unrolls: 0,
             presence,
             replaced: false,
         };
@@ -262,6 +272,33 @@ impl Roster {
     #[must_use]
     pub fn mark(&self, actor: ActorId) -> Option<UnrollSequence> {
         self.lives.get(&actor).map(|life| UnrollSequence(life.mark))
+    }
+
+    /// An unroll of `actor` arrived that was made with `version`.
+    pub fn saw(&mut self, actor: ActorId, version: PolicyVersion) {
+        if let Some(life) = self.lives.get_mut(&actor) {
+            life.version = version;
+            life.unrolls += 1;
+        }
+    }
+
+    /// What each actor that is present was last seen to do.
+    #[must_use]
+    pub fn seen(&self) -> Vec<ActorSeen<ActorId>> {
+        let present = self.lives.iter().filter(|(_, life)| life.present());
+        present
+            .map(|(id, life)| ActorSeen {
+                actor: *id,
+                version: life.version.0,
+                unrolls: life.unrolls,
+            })
+            .collect()
+    }
+
+    /// The place of `actor`, 0 if it was never seen.
+    #[must_use]
+    pub fn index(&self, actor: ActorId) -> u32 {
+        self.lives.get(&actor).map_or(0, |life| life.index)
     }
 
     /// Everything of `actor` up to `sequence` is settled. The mark never goes back.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use springbok_common::{
-    config::Config,
+    config::{Config, OverLimit},
     ids::RunId,
     policy::{layout_fingerprint, write_safetensors},
     spec::{EnvironmentSpec, NetworkSpec},
@@ -28,12 +28,14 @@ use crate::{
     error::LearnerError,
     metrics::MetricsWriter,
     output::write_whole,
+    pacing::Pacing,
     publisher::{Publications, Publisher},
-    queue::{QueueReceiver, QueueSender, queue},
-    service::{self, Edge, Serving},
+    queue::{QueueReceiver, QueueSender, evicting_queue, queue},
+    service::{self, Edge, Inbox, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
         run_loop::{self, TrainerLinks, TrainerReport},
+        steering::{gate_limits, queue_unrolls},
         update::Updater,
     },
 };
@@ -83,6 +85,7 @@ struct Learner {
     device: String,
     books: Books,
     queue: QueueReceiver,
+    pacing: Pacing,
     stop: CancellationToken,
 }
 
@@ -117,9 +120,16 @@ pub async fn run(
     let fence = Fence {
         run_id,
         epoch: LearnerEpoch::FIRST,
-        lag_versions_max: config.lag.max_versions,
+        lag_versions_max: match config.lag.over_limit {
+            OverLimit::DropStale => config.lag.max_versions,
+            _ => None,
+        },
     };
-    let (queue_in, queue_out) = queue(config.learner.queue_unrolls);
+    let (queue_in, queue_out) = if config.lag.over_limit == OverLimit::DropOldest {
+        evicting_queue(queue_unrolls(&config))
+    } else {
+        queue(config.learner.queue_unrolls)
+    };
     let layout = layout_fingerprint(&agreement.network);
     let (publisher, publications) = Publisher::new(
         fence.epoch,
@@ -131,6 +141,7 @@ pub async fn run(
         run_id,
         books: Books::new(Admission::new(fence, actors_max(&config))),
         queue: queue_out,
+        pacing: Pacing::new(gate_limits(&config)),
         stop: CancellationToken::new(),
         device: device_name,
         config,
@@ -139,6 +150,7 @@ pub async fn run(
     let links = TrainerLinks {
         queue: learner.queue.clone(),
         books: learner.books.clone(),
+        pacing: learner.pacing.clone(),
         publisher,
         stop: learner.stop.clone(),
         on_event: Arc::clone(&on_event),
@@ -183,7 +195,10 @@ impl Learner {
         };
         Edge::new(
             self.books.clone(),
-            queue,
+            Inbox {
+                queue,
+                pacing: self.pacing.clone(),
+            },
             publications,
             self.agreement.clone(),
             terms,
@@ -282,7 +297,8 @@ impl Learner {
     }
 
     fn summary(&self, report: &TrainerReport) -> Summary {
-        let books = self.books.lock();
+        let mut books = self.books.lock();
+        let steering = report.steering.summary(&mut books, &self.pacing);
         let tally = &report.tally;
         let counts = books.ledger.counts();
         let env_steps = counts.produced * self.agreement.rollout.steps() as u64;
@@ -311,13 +327,17 @@ impl Learner {
             lag_cause_seconds: tally.lag.cause_seconds(),
             lag_buckets: report.steering.lag_buckets(),
             lag_forward: report.steering.lag_forward(),
+            lag_predicted: report.prediction.clone(),
+            steering,
+            bias_audit: books.steered.bias(),
+            alarms: report.steering.alarms(),
             ess: tally.ess_mean(),
             clip_fraction: tally.clip_fraction_mean(),
             ledger: counts.clone(),
             rejected: books.ledger.rejected_by_reason().clone(),
             actors: books.roster.counts(),
             time,
-            bottleneck: time.bottleneck(),
+            bottleneck: time.verdict(),
         }
     }
 }

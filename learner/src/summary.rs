@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{ids::RunId, reject::RejectReason};
 
 use crate::{
-    lag::{LagSummary, buckets::BucketSummary, causes::ByCause},
+    lag::{LagSummary, buckets::BucketSummary, causes::ByCause, predict::LagPrediction},
     ledger::LedgerCounts,
     roster::ActorCounts,
+    steered::BiasSummary,
+    trainer::steering::SteeringSummary,
+    verdict::TimeShares,
+    watchdog::AlarmCounts,
 };
 
 /// When `run.stop_return` was first reached.
@@ -21,38 +25,6 @@ pub struct Threshold {
     pub env_steps: u64,
     /// Seconds since the learner was ready.
     pub wall_s: f64,
-}
-
-/// Where the time went, as shares from 0 to 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct TimeShares {
-    /// Of the trainer's time: computing.
-    pub learner_busy: f64,
-    /// Of the trainer's time: waiting for unrolls.
-    pub learner_waiting: f64,
-    /// Of the actors' time: waiting for the learner.
-    pub actors_blocked: f64,
-}
-
-impl TimeShares {
-    /// One line that names the slower side.
-    #[must_use]
-    pub fn bottleneck(&self) -> String {
-        let percent = |share: f64| (share * 100.0).round();
-        let busy = percent(self.learner_busy);
-        let waiting = percent(self.learner_waiting);
-        let blocked = percent(self.actors_blocked);
-        let numbers = format!(
-            "learner computing {busy} %, waiting for data {waiting} %; actors blocked {blocked} %"
-        );
-        if self.learner_waiting >= 0.5 {
-            format!("actors: more of them would help ({numbers})")
-        } else if self.learner_busy >= 0.8 {
-            format!("learner: more actors would not help ({numbers})")
-        } else {
-            format!("balanced ({numbers})")
-        }
-    }
 }
 
 /// The result of a run: the content of `summary.json`.
@@ -102,6 +74,18 @@ pub struct Summary {
     /// Optimiser steps already made on a batch before each of its own, mean: the lag within an update.
     #[serde(default)]
     pub lag_forward: f64,
+    /// The lag that the configuration must have, and whether it has; none before the first update.
+    #[serde(default)]
+    pub lag_predicted: Option<LagPrediction>,
+    /// How the lag was steered, and what was done to each actor's experience.
+    #[serde(default)]
+    pub steering: SteeringSummary,
+    /// Whether what is trained on has episodes like those that are made.
+    #[serde(default)]
+    pub bias_audit: BiasSummary,
+    /// How often the watchdog raised each alarm.
+    #[serde(default)]
+    pub alarms: AlarmCounts,
     /// Effective sample size of the proximal over behaviour ratios as a share of the steps, mean over updates.
     pub ess: Option<f64>,
     /// Share of steps whose ratio was outside the clip range, mean over updates.
@@ -114,7 +98,7 @@ pub struct Summary {
     pub actors: ActorCounts,
     /// Where the time went.
     pub time: TimeShares,
-    /// One line that names the slower side.
+    /// One line: the slower side, the knob to turn, and the evidence.
     pub bottleneck: String,
 }
 
@@ -174,22 +158,6 @@ pub enum LearnerEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_bottleneck_is_the_side_that_never_waits() {
-        let shares = |learner_busy, learner_waiting| TimeShares {
-            learner_busy,
-            learner_waiting,
-            actors_blocked: 0.25,
-        };
-        assert!(shares(0.95, 0.05).bottleneck().starts_with("learner"));
-        assert!(shares(0.2, 0.8).bottleneck().starts_with("actors"));
-        let balanced = shares(0.6, 0.4).bottleneck();
-        assert_eq!(
-            balanced,
-            "balanced (learner computing 60 %, waiting for data 40 %; actors blocked 25 %)"
-        );
-    }
 
     #[test]
     fn events_are_tagged_lines() {

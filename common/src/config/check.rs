@@ -1,6 +1,7 @@
 //! Values out of range and settings that contradict each other or could never train; all are found at once.
 
 mod algorithm;
+mod lag;
 
 use std::fmt::Display;
 
@@ -111,15 +112,7 @@ impl Config {
             ));
         }
         advice.extend(self.algorithm.advice(self.learner.reuse));
-        // Not a fault: while nothing is trained the learner's version stands still, so new unrolls have lag 0 and
-        // every limit trains something in the end.
-        let predicted = self.predicted_lag_max_versions();
-        if let Some(limit) = self.lag.max_versions.filter(|limit| *limit < predicted) {
-            advice.push(format!(
-                "`lag.max_versions` = {limit} is below the lag of {predicted} that queue and outboxes make; part of the \
-                 experience will be thrown away; lower `learner.queue_unrolls` or raise the limit"
-            ));
-        }
+        advice.extend(self.lag_advice());
         advice
     }
 
@@ -307,35 +300,6 @@ impl Config {
         });
     }
 
-    fn lag_faults(&self, faults: &mut Faults) {
-        let inject = &self.lag.inject;
-        let (least, most) = (inject.versions_min(), inject.versions_max());
-        let limit = self.lag.max_versions.unwrap_or(u64::MAX);
-        faults.unless(least <= limit, || {
-            format!(
-                "`lag.inject` is \"{inject}\", so that after {least} updates every unroll is more than \
-                 `lag.max_versions` = {limit} versions behind and nothing is trained any more; raise the limit to at \
-                 least {most}"
-            )
-        });
-        if !self.run.deterministic {
-            return;
-        }
-        faults.unless(least > limit || most <= limit, || {
-            format!(
-                "`run.deterministic` is true and `lag.inject` is \"{inject}\", but in lock-step every unroll is waited \
-                 for, and `lag.max_versions` = {limit} would drop some; raise the limit to at least {most}"
-            )
-        });
-        let (batch, actors) = (self.learner.batch_unrolls, self.actor.count);
-        faults.unless(actors == 0 || batch.is_multiple_of(actors), || {
-            format!(
-                "`run.deterministic` is true, but the {batch} unrolls of `learner.batch_unrolls` cannot be divided among \
-                 `actor.count` = {actors} actors in lock-step; make the one a multiple of the other"
-            )
-        });
-    }
-
     fn limit_faults(&self, faults: &mut Faults) {
         let limits = &self.limits;
         faults.count("limits.actors_max", limits.actors_max);
@@ -357,6 +321,7 @@ impl Config {
         );
         faults.duration("limits.idle_s_max", limits.idle_s_max, 1, SECONDS_MAX);
         faults.at_most("limits.drain_s_max", limits.drain_s_max, SECONDS_MAX);
+        faults.duration("telemetry.stall_s", self.telemetry.stall_s, 1, SECONDS_MAX);
         faults.duration(
             "telemetry.progress_interval_ms",
             self.telemetry.progress_interval_ms,

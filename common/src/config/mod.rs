@@ -19,8 +19,8 @@ pub use layers::Loaded;
 pub use sections::*;
 pub use setting::{
     AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
-    LogFormat, MdpoSchedule, Objective, PgTarget, Preset, Ratio, RecomputeTargets, Schedule, Std,
-    ValueLoss,
+    LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
+    Schedule, Std, ValueLoss,
 };
 use xxhash_rust::xxh3::xxh3_64;
 

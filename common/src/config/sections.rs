@@ -7,8 +7,8 @@ use figment::value::Value;
 
 use super::setting::{
     AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
-    LogFormat, MdpoSchedule, Objective, PgTarget, Preset, Ratio, RecomputeTargets, Schedule,
-    Setting, Std, ValueLoss,
+    LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
+    Schedule, Setting, Std, ValueLoss,
 };
 use crate::{injection::LagInjection, spec::Activation};
 
@@ -351,6 +351,14 @@ sections! {
         inject: LagInjection = LagInjection::None;
         /// Policy versions by which an unroll may be behind the learner; "none" trains on any.
         max_versions: Option<u64> = None;
+        /// What is done with experience over that limit.
+        over_limit: OverLimit = OverLimit::DropStale;
+        /// Mean policy lag, in versions, that the governor holds; "none" lets the lag be.
+        target_lag: Option<f64> = None;
+        /// Effective sample size, as a share of a batch, that the governor holds; "none" lets it be.
+        target_ess: Option<f64> = None;
+        /// Effective sample size, as a share of a batch, below which the watchdog warns.
+        ess_floor: f64 = 0.5;
     }
     /// What a peer may ask of the learner.
     limits: LimitsConfig {
@@ -371,5 +379,7 @@ sections! {
         log_format: LogFormat = LogFormat::Text;
         /// Milliseconds between two reports of progress.
         progress_interval_ms: u64 = 500;
+        /// Seconds without an update, or with an actor that loads no newer parameters, after which the watchdog warns.
+        stall_s: u64 = 30;
     }
 }

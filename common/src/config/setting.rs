@@ -435,6 +435,22 @@ choice! {
 }
 
 choice! {
+    /// What is done with experience that is, or would become, older than `lag.max_versions`.
+    OverLimit {
+        /// It is refused or dropped.
+        DropStale = "drop_stale",
+        /// It is not made: acknowledgements are held back, so that actors wait; nothing is dropped.
+        Pace = "pace",
+        /// When the queue is full its oldest unroll is dropped, whatever its age: actors never wait.
+        DropOldest = "drop_oldest",
+        /// It is trained on, but for the value function only.
+        Mask = "mask",
+        /// It is trained on, with limit / lag as the weight of its policy gradient.
+        DownWeight = "down_weight",
+    }
+}
+
+choice! {
     /// Settings that belong together.
     Preset {
         /// Nothing is preset.

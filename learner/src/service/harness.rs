@@ -17,6 +17,7 @@ use tonic::{Code, transport::Channel};
 use super::*;
 use crate::{
     admission::{Admission, Fence},
+    gate::GateLimits,
     ledger::LedgerCounts,
     publisher::Publisher,
     queue::{QueueReceiver, queue},
@@ -44,6 +45,22 @@ pub(super) async fn start_injecting(
     queue_unrolls: usize,
     limits: LimitsConfig,
     injection: LagInjection,
+) -> Harness {
+    let open = GateLimits {
+        batch_unrolls: 1,
+        versions_per_batch: 1,
+        served_behind: 0,
+        budget_unrolls: None,
+        lag_versions_max: None,
+    };
+    start_paced(queue_unrolls, limits, injection, Pacing::new(open)).await
+}
+
+pub(super) async fn start_paced(
+    queue_unrolls: usize,
+    limits: LimitsConfig,
+    injection: LagInjection,
+    pacing: Pacing,
 ) -> Harness {
     let agreement = testing::agreement();
     assert_eq!(payload_bytes(&agreement.network), PAYLOAD.len());
@@ -78,7 +95,10 @@ pub(super) async fn start_injecting(
     let address = listener.local_addr().unwrap();
     let edge = Edge::new(
         books.clone(),
-        queue_in,
+        Inbox {
+            queue: queue_in,
+            pacing,
+        },
         publications,
         agreement.clone(),
         terms,

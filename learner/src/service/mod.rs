@@ -8,6 +8,8 @@ mod trajectories;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod paced_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -39,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{books::Books, publisher::Publications, queue::QueueSender};
+use crate::{books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender};
 
 /// Time for connections to close after their streams have ended.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -56,11 +58,21 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// A connection without traffic is asked for a sign of life this often, and has as long as that to give one.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
+/// Where unrolls go, and what holds their acknowledgements back.
+#[derive(Debug)]
+pub struct Inbox {
+    /// To the trainer.
+    pub queue: QueueSender,
+    /// The gate.
+    pub pacing: Pacing,
+}
+
 /// What every call needs.
 #[derive(Debug)]
 pub struct Edge {
     books: Books,
     queue: QueueSender,
+    pacing: Pacing,
     publications: Publications,
     agreement: Agreement,
     terms: JoinTerms,
@@ -80,12 +92,12 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// An edge that admits unrolls of `agreement` into `queue`, on `terms`; the terms' actor index is filled in for
+    /// An edge that admits unrolls of `agreement` into `inbox`, on `terms`; the terms' actor index is filled in for
     /// each actor.
     #[must_use]
     pub fn new(
         books: Books,
-        queue: QueueSender,
+        inbox: Inbox,
         publications: Publications,
         agreement: Agreement,
         terms: JoinTerms,
@@ -96,7 +108,8 @@ impl Edge {
         let streams_max = 2 * limits.actors_max + 2;
         Arc::new(Self {
             books,
-            queue,
+            queue: inbox.queue,
+            pacing: inbox.pacing,
             publications,
             agreement,
             terms,

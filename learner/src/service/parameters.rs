@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use springbok_common::{unroll::Served, wire::snapshot_chunks};
+use springbok_common::{ids::ActorId, unroll::Served, wire::snapshot_chunks};
 use springbok_proto::v1::{ParametersRequest, SnapshotChunk};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,13 +28,20 @@ pub(super) fn open(
         tokio::select! {
             () = edge.closing.cancelled() => {}
             () = chunks.closed() => {}
-            () = follow(&edge, place, &chunks) => {}
+            () = follow(&edge, actor, place, &chunks) => {}
         }
     });
     Ok(ReceiverStream::new(stream))
 }
 
-async fn follow(edge: &Edge, place: u32, chunks: &mpsc::Sender<Result<SnapshotChunk, Status>>) {
+async fn follow(
+    edge: &Edge,
+    actor: ActorId,
+    place: u32,
+    chunks: &mpsc::Sender<Result<SnapshotChunk, Status>>,
+) {
+    // Before it has parameters an actor begins nothing.
+    edge.pacing.admitted(actor).await;
     let mut publications = edge.publications.clone();
     // What was published before this stream began is news to it.
     publications.mark_changed();

@@ -2,17 +2,19 @@
 //! HTTP/2 flow control carries the pressure of a full queue to the actor, and an idle actor holds no place in it.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use springbok_common::{
     ids::{ActorId, UnrollSequence},
-    reject::Verdict,
+    reject::{RejectReason, Verdict},
     wire::{acknowledgement, decode_header, decode_unroll},
 };
 use springbok_proto::v1::{
-    ActorMessage, Draining, LearnerMessage, StreamHello, Unroll, actor_message, learner_message,
+    Acknowledgement, ActorMessage, Draining, LearnerMessage, StreamHello, Unroll, actor_message,
+    learner_message,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +24,7 @@ use tonic::{Status, Streaming};
 use super::Edge;
 use crate::{
     admission::{Screened, SequenceFault},
+    pacing::PacedStream,
     publisher::newest_version,
     queue::Arrived,
 };
@@ -63,6 +66,7 @@ async fn converse(
     let conversation = Conversation {
         edge,
         actor,
+        paced: edge.pacing.open(actor, edge.terms.outbox_unrolls),
         replies,
         superseded: &superseded,
     };
@@ -105,6 +109,7 @@ async fn identify(edge: &Edge, inbound: &mut Streaming<ActorMessage>) -> Result<
 struct Conversation<'a> {
     edge: &'a Edge,
     actor: ActorId,
+    paced: PacedStream,
     replies: &'a Replies,
     superseded: &'a CancellationToken,
 }
@@ -113,7 +118,11 @@ impl Conversation<'_> {
     async fn run(&self, mut inbound: Streaming<ActorMessage>) -> Result<(), Status> {
         let idle = Duration::from_secs(self.edge.limits.idle_s_max);
         let mut asked_to_leave = false;
+        // Acknowledgements that wait for leave to go. What comes after as many as an actor may be owed is its Goodbye.
+        let mut owed: VecDeque<Acknowledgement> = VecDeque::new();
+        let owed_max = self.edge.terms.outbox_unrolls;
         loop {
+            let patient = !owed.is_empty();
             let message = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => {
@@ -127,8 +136,18 @@ impl Conversation<'_> {
                     self.reply(learner_message::Kind::Draining(Draining {})).await?;
                     continue;
                 }
-                // Only the wait for the peer is limited, not the wait for a place in the queue below.
-                message = timeout(idle, inbound.message()) => message,
+                () = self.paced.granted(), if !owed.is_empty() => {
+                    if let Some(acknowledgement) = owed.pop_front() {
+                        self.reply(learner_message::Kind::Acknowledgement(acknowledgement)).await?;
+                    }
+                    continue;
+                }
+                // Only the wait for the peer is limited, not the wait for a place in the queue below, nor that of an
+                // actor which is owed an acknowledgement.
+                message = async {
+                    let message = inbound.message();
+                    if patient { Ok(message.await) } else { timeout(idle, message).await }
+                }, if owed.len() <= owed_max => message,
             };
             let message =
                 message.map_err(|_| Status::deadline_exceeded("no message in time"))??;
@@ -137,7 +156,16 @@ impl Conversation<'_> {
                 return Ok(());
             };
             match message.kind {
-                Some(actor_message::Kind::Unroll(unroll)) => self.unroll(unroll).await?,
+                Some(actor_message::Kind::Unroll(unroll)) => {
+                    let acknowledgement = self.unroll(unroll).await?;
+                    if self.paced.is_paced() {
+                        self.paced.ask();
+                        owed.push_back(acknowledgement);
+                    } else {
+                        self.reply(learner_message::Kind::Acknowledgement(acknowledgement))
+                            .await?;
+                    }
+                }
                 Some(actor_message::Kind::Goodbye(goodbye)) => {
                     return self.goodbye(UnrollSequence(goodbye.final_sequence));
                 }
@@ -148,26 +176,45 @@ impl Conversation<'_> {
         }
     }
 
-    /// Admits, queues and acknowledges one unroll.
-    async fn unroll(&self, message: Unroll) -> Result<(), Status> {
+    /// Admits and queues one unroll; gives its acknowledgement.
+    async fn unroll(&self, message: Unroll) -> Result<Acknowledgement, Status> {
         let arrival = Instant::now();
         let header = decode_header(&message).ok_or_else(|| {
             Status::invalid_argument("the unroll's run_id is not 16 bytes or its sequence is 0")
         })?;
         let newest = newest_version(&self.edge.publications);
-        let screened = self.edge.books.lock().screen(self.actor, &header, newest);
+        let lengths: Vec<u32> = message.episodes.iter().map(|one| one.length).collect();
+        let screened = {
+            let mut books = self.edge.books.lock();
+            let screened = books.screen(self.actor, &header, newest);
+            let stale = Verdict::Rejected(RejectReason::TooStale);
+            if screened == Ok(Screened::Settled(stale)) {
+                // It was made, and would have been trained on at once.
+                books.steered.generated(lengths.iter().copied());
+            }
+            screened
+        };
         let verdict = match screened.map_err(refuse)? {
-            Screened::Settled(verdict) => verdict,
+            Screened::Settled(verdict) => {
+                self.paced.arrive(header.version, false);
+                verdict
+            }
             Screened::Content => {
                 // Outside the lock: this reads every number.
                 let content = decode_unroll(message, &self.edge.agreement);
                 let checked = content.as_ref().map(|_| ()).map_err(|reason| *reason);
-                let settled = self
-                    .edge
-                    .books
-                    .lock()
-                    .settle(self.actor, header.sequence, checked);
+                let settled = {
+                    let mut books = self.edge.books.lock();
+                    let settled = books.settle(self.actor, header.sequence, checked);
+                    if settled == Ok(Verdict::Admitted) {
+                        books.steered.generated(lengths);
+                    }
+                    settled
+                };
                 let verdict = settled.map_err(refuse)?;
+                // Before the trainer can have it.
+                self.paced
+                    .arrive(header.version, verdict == Verdict::Admitted);
                 if let (Verdict::Admitted, Ok(unroll)) = (verdict, content) {
                     let served = unroll.parts().timing.served;
                     self.enqueue(Arrived {
@@ -185,19 +232,34 @@ impl Conversation<'_> {
             let sequence = header.sequence.0;
             tracing::warn!(actor = %self.actor, sequence, reason = reason.label(), "unroll rejected: {reason}");
         }
-        let acknowledgement = acknowledgement(header.sequence, verdict);
-        self.reply(learner_message::Kind::Acknowledgement(acknowledgement))
-            .await
+        Ok(acknowledgement(header.sequence, verdict))
     }
 
     /// Waits for a place in the queue, for as long as the trainer needs.
     async fn enqueue(&self, arrived: Arrived) {
         // While draining nothing is queued any more; closing the queue also ends the waits for a place.
-        let queued =
-            !self.edge.draining.is_cancelled() && self.edge.queue.push(arrived).await.is_ok();
-        if !queued {
-            self.edge.books.lock().ledger.discard(1);
+        let version = arrived.unroll.header().version;
+        let pushed = if self.edge.draining.is_cancelled() {
+            Err(Vec::new())
+        } else {
+            let pushed = self.edge.queue.push(arrived).await;
+            pushed.map_err(|closed| closed.evicted)
+        };
+        let discarded = pushed.is_err();
+        let evicted = pushed.unwrap_or_else(|evicted| evicted);
+        {
+            let mut books = self.edge.books.lock();
+            books.ledger.discard(u64::from(discarded));
+            books.ledger.evict(evicted.len() as u64);
+            for one in &evicted {
+                let index = books.roster.index(one.actor);
+                books.steered.actor(index).evicted_unrolls += 1;
+            }
         }
+        let dropped = evicted.iter().map(|one| one.unroll.header().version);
+        self.edge
+            .pacing
+            .settle(dropped.chain(discarded.then_some(version)));
     }
 
     fn goodbye(&self, last: UnrollSequence) -> Result<(), Status> {

@@ -49,6 +49,8 @@ pub struct Batch {
     pub core_states: Vec<f32>,
     /// `[B]`: age in versions of the policy that made each column.
     pub lags: Vec<u64>,
+    /// [T, B]: weight of each step's policy gradient; empty if all are 1.
+    pub weights: Vec<f32>,
     /// Who made each unroll; all unrolls have equally many columns.
     pub actors: Vec<ActorId>,
     /// Whether it was trained on before: running statistics have seen it.
@@ -69,6 +71,7 @@ impl Batch {
         self.final_rows.clear();
         self.core_states.clear();
         self.lags.clear();
+        self.weights.clear();
         self.actors.clear();
         self.reused = false;
     }
@@ -117,6 +120,15 @@ impl Batch {
             let lag = member.lag.versions();
             self.lags.extend(std::iter::repeat_n(lag, width));
             self.actors.push(member.actor);
+        }
+    }
+
+    /// Weighs the policy gradient of each step by `weight` of its lag in versions.
+    pub fn weigh(&mut self, weight: impl Fn(u64) -> f32) {
+        let columns: Vec<f32> = self.lags.iter().map(|lag| weight(*lag)).collect();
+        self.weights.clear();
+        if columns.iter().any(|weight| *weight < 1.0) {
+            self.weights.extend(columns.repeat(self.t));
         }
     }
 
@@ -263,6 +275,10 @@ mod tests {
         assert_eq!(batch.actors, actors);
         assert_eq!(batch.final_rows, [1, 11]);
         assert_eq!(batch.lags, [0, 0, 3, 3]);
+        batch.weigh(|lag| if lag > 2 { 0.5 } else { 1.0 });
+        assert_eq!(batch.weights, [1.0, 1.0, 0.5, 0.5].repeat(3));
+        batch.weigh(|_| 1.0);
+        assert!(batch.weights.is_empty());
         assert_eq!(batch.observation_rows(), 18);
 
         let next = batch.next_values(&observations);

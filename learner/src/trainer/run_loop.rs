@@ -1,20 +1,17 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
+mod parts;
+
 use std::{
     mem, thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use springbok_common::{
-    config::Config,
-    ids::ActorId,
-    spec::RolloutShape,
-    unroll::Unroll,
-    version::{PolicyLag, PolicyVersion},
-};
-use tokio_util::sync::CancellationToken;
+use springbok_common::{config::Config, version::PolicyVersion};
 
+use self::parts::{Reported, Settings, Taken, Training};
+pub use self::parts::{TrainerLinks, TrainerReport};
 use super::{
     PolicyUpdater,
     batch::{Batch, Member},
@@ -23,16 +20,13 @@ use super::{
     update::{UpdateFault, UpdateMetrics},
 };
 use crate::{
-    EventSink,
-    books::Books,
     error::LearnerError,
     lag::{
         LagMeter,
         causes::{LagCauses, Moments, Timeline},
     },
-    metrics::{Metric, MetricsWriter, Row},
-    publisher::Publisher,
-    queue::{Arrived, NothingToTake, QueueReceiver},
+    metrics::{Metric, Row},
+    queue::{Arrived, NothingToTake},
     reservoir::Reservoir,
     summary::{LearnerEvent, Progress, Threshold},
 };
@@ -42,86 +36,6 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Rolled-back updates in a row after which the run ends.
 const NON_FINITE_UPDATES_MAX: u32 = 3;
-
-/// What the trainer's thread is connected to.
-pub struct TrainerLinks {
-    /// Where unrolls come from.
-    pub queue: QueueReceiver,
-    /// Roster and ledger.
-    pub books: Books,
-    /// Where parameters go.
-    pub publisher: Publisher,
-    /// Cancelled from outside to end the loop.
-    pub stop: CancellationToken,
-    /// Told about progress.
-    pub on_event: EventSink,
-    /// `metrics.jsonl`.
-    pub metrics: MetricsWriter,
-}
-
-/// What remains of a trainer.
-#[derive(Debug)]
-pub struct TrainerReport {
-    /// The counts.
-    pub tally: Tally,
-    /// What was measured and done about policy lag.
-    pub steering: Steering,
-    /// The last version.
-    pub version: PolicyVersion,
-    /// Its parameters, little-endian f32 in layout order.
-    pub parameters: Bytes,
-    /// From the first publication to the end.
-    pub wall: Duration,
-}
-
-/// The settings that the loop reads.
-#[derive(Debug, Clone)]
-struct Settings {
-    batch_unrolls: usize,
-    rollout: RolloutShape,
-    total_steps: u64,
-    stop_return: Option<f64>,
-    update_delay: Duration,
-    progress_interval: Duration,
-    /// Whether each batch is waited for and put in order.
-    lock_step: bool,
-}
-
-impl Settings {
-    fn of(config: &Config) -> Self {
-        Self {
-            batch_unrolls: config.learner.batch_unrolls,
-            rollout: config.rollout(),
-            total_steps: config.run.total_steps,
-            stop_return: config.run.stop_return,
-            update_delay: Duration::from_millis(config.learner.update_delay_ms),
-            progress_interval: Duration::from_millis(config.telemetry.progress_interval_ms),
-            lock_step: config.run.deterministic,
-        }
-    }
-}
-
-/// Which training of a batch it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Training {
-    First,
-    Again,
-}
-
-struct Taken {
-    unroll: Unroll,
-    actor: ActorId,
-    lag: PolicyLag,
-    moments: Moments,
-}
-
-/// What was last reported.
-struct Reported {
-    at: Instant,
-    trained_steps: u64,
-    ess: f64,
-    clip_fraction: f64,
-}
 
 struct Trainer<U> {
     updater: U,
@@ -169,7 +83,7 @@ pub fn run<U: PolicyUpdater>(
             config.run.seed,
         ),
         tally: Tally::default(),
-        steering: Steering::default(),
+        steering: Steering::new(config, started),
         non_finite_in_a_row: 0,
         started,
         reported: Reported {
@@ -187,6 +101,7 @@ pub fn run<U: PolicyUpdater>(
     outcome?;
     Ok(TrainerReport {
         wall: trainer.started.elapsed(),
+        prediction: trainer.steering.conclude(&trainer.tally),
         tally: trainer.tally,
         steering: trainer.steering,
         version: trainer.version,
@@ -216,11 +131,10 @@ impl<U: PolicyUpdater> Trainer<U> {
         {
             self.delay();
             let version = self.version;
-            let fence = *self.links.books.lock().fence();
             let is_young = kept.batch.iter_mut().all(|taken| {
                 let lag = version.lag_behind(taken.unroll.header().version);
                 taken.lag = lag.unwrap_or(taken.lag);
-                !fence.is_too_stale(taken.lag)
+                self.steering.may_reuse(taken.lag.versions())
             });
             if is_young && self.train(&kept.batch, Training::Again)? {
                 self.reservoir.give_back(kept);
@@ -317,7 +231,12 @@ impl<U: PolicyUpdater> Trainer<U> {
                 lag,
                 moments,
             }),
-            None => books.ledger.expire(1),
+            None => {
+                books.ledger.expire(1);
+                let index = books.roster.index(actor);
+                books.steered.actor(index).dropped_unrolls += 1;
+                self.links.pacing.settle([unroll.header().version]);
+            }
         }
     }
 
@@ -347,13 +266,16 @@ impl<U: PolicyUpdater> Trainer<U> {
             .collect();
         self.batch.assemble(&unrolls, self.settings.rollout);
         self.batch.reused = training == Training::Again;
+        self.batch.weigh(|lag| self.steering.weight(lag) as f32);
         let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
         let outcome = self.updater.update(&self.batch, (1.0 - done).max(0.0));
-        // The ledger has settled what is trained on again.
+        // Ledger and gate have settled what is trained on again.
         let unsettled = match training {
-            Training::First => taken.len() as u64,
-            Training::Again => 0,
+            Training::First => taken,
+            Training::Again => &[],
         };
+        let versions = unsettled.iter().map(|taken| taken.unroll.header().version);
+        let unsettled = unsettled.len() as u64;
         match outcome {
             Ok(metrics) => {
                 self.non_finite_in_a_row = 0;
@@ -361,17 +283,22 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
                 self.publish();
+                self.links.pacing.settle(versions);
                 self.tally.updates += 1;
                 let elapsed = begun.elapsed();
                 self.tally.busy += elapsed;
                 self.tally.health(metrics.ess_prox, metrics.clip_fraction);
                 self.reported.ess = metrics.ess_prox;
                 self.reported.clip_fraction = metrics.clip_fraction;
+                self.tally.queue(self.links.queue.fill());
                 let mut row = self.row(&metrics, &window, elapsed);
                 if let Some(mean) = self.tally.take_recent_return() {
                     row.set(Metric::ReturnOfUpdate, mean);
                 }
-                self.steering.updated(&metrics, &mut row);
+                let actors = self.links.books.lock().roster.present();
+                let pacing = &self.links.pacing;
+                self.steering
+                    .updated(&metrics, &window, &self.tally, actors, pacing, &mut row);
                 self.links.metrics.write(&row)?;
                 Ok(true)
             }
@@ -381,6 +308,7 @@ impl<U: PolicyUpdater> Trainer<U> {
                 Ok(false)
             }
             Err(fault) => {
+                self.links.pacing.settle(versions);
                 self.tally.busy += begun.elapsed();
                 self.roll_back(unsettled, fault)?;
                 Ok(false)
@@ -431,14 +359,25 @@ impl<U: PolicyUpdater> Trainer<U> {
                 Training::Again => self.tally.reused_steps += steps,
             }
         }
+        let mut books = self.links.books.lock();
+        for taken in taken {
+            let (lag, first) = (taken.lag.versions(), training == Training::First);
+            self.steering
+                .trained(&mut books, taken.actor, lag, &taken.unroll, first);
+        }
         window
     }
 
     fn publish(&mut self) {
         self.parameters = self.updater.parameters();
-        self.links
-            .publisher
-            .publish(self.version, self.parameters.clone());
+        if self.steering.publishes(self.version) {
+            self.links
+                .publisher
+                .publish(self.version, self.parameters.clone());
+        }
+        // First the version, then what it settles: the gate must never think that there is more room than there is.
+        let published = self.steering.published();
+        self.links.pacing.advance(self.version, published);
         self.timeline.publish(self.version, Instant::now());
     }
 
@@ -448,6 +387,7 @@ impl<U: PolicyUpdater> Trainer<U> {
     }
 
     fn report_progress(&mut self) {
+        self.steering.tick(Instant::now(), &self.links.books);
         let since = self.reported.at.elapsed();
         if since < self.settings.progress_interval {
             return;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use springbok_common::{
-    config::Config,
+    config::{Config, OverLimit},
     ids::{ActorId, RunId, UnrollSequence},
     version::{LearnerEpoch, PolicyVersion},
 };
@@ -17,6 +17,7 @@ use super::{
     PolicyUpdater,
     batch::Batch,
     run_loop::{self, TrainerLinks, TrainerReport},
+    steering::gate_limits,
     update::{UpdateFault, UpdateMetrics},
 };
 use crate::{
@@ -26,8 +27,10 @@ use crate::{
     error::LearnerError,
     ledger::LedgerCounts,
     metrics::MetricsWriter,
+    pacing::Pacing,
     publisher::{Publications, Publisher},
     queue::{Arrived, queue},
+    steered::SteeredActor,
     summary::LearnerEvent,
     testing,
 };
@@ -37,6 +40,8 @@ struct Scripted {
     faults: Vec<(u32, UpdateFault)>,
     calls: u32,
     parameters: u8,
+    /// The weights of the first step of each batch; 1 if all are.
+    weights: Arc<Mutex<Vec<f32>>>,
 }
 
 impl PolicyUpdater for Scripted {
@@ -44,6 +49,8 @@ impl PolicyUpdater for Scripted {
         assert_eq!(batch.steps(), 16);
         assert!((0.0..=1.0).contains(&remaining));
         self.calls += 1;
+        let weight = batch.weights.first().copied().unwrap_or(1.0);
+        self.weights.lock().unwrap().push(weight);
         if let Some((_, fault)) = self.faults.iter().find(|(call, _)| *call == self.calls) {
             return Err(*fault);
         }
@@ -77,6 +84,8 @@ impl PolicyUpdater for Scripted {
 }
 
 struct Outcome {
+    weights: Vec<f32>,
+    steered: Vec<SteeredActor>,
     result: Result<TrainerReport, LearnerError>,
     counts: LedgerCounts,
     publications: Publications,
@@ -96,7 +105,10 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
     let fence = Fence {
         run_id: RunId::random(),
         epoch: LearnerEpoch::FIRST,
-        lag_versions_max: config.lag.max_versions,
+        lag_versions_max: match config.lag.over_limit {
+            OverLimit::DropStale => config.lag.max_versions,
+            _ => None,
+        },
     };
     let books = Books::new(Admission::new(fence, 4));
     let actor = ActorId::random();
@@ -129,20 +141,25 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
     let links = TrainerLinks {
         queue: queue_out,
         books: books.clone(),
+        pacing: Pacing::new(gate_limits(&config)),
         publisher,
         stop: CancellationToken::new(),
         on_event: sink,
         metrics: MetricsWriter::create(&path).unwrap(),
     };
+    let weights = Arc::new(Mutex::new(Vec::new()));
     let updater = Scripted {
         faults,
         calls: 0,
         parameters: 0,
+        weights: Arc::clone(&weights),
     };
     let result = run_loop::run(updater, &config, links);
     let books = books.lock();
     books.ledger.check().unwrap();
     Outcome {
+        weights: weights.lock().unwrap().clone(),
+        steered: books.steered.actors(),
         result,
         counts: books.ledger.counts().clone(),
         publications,
@@ -243,6 +260,7 @@ async fn unrolls_that_grew_too_old_in_the_queue_expire() {
     config.lag.max_versions = Some(1);
     let outcome = train(config, vec![], 8).await;
     assert_eq!((outcome.counts.trained, outcome.counts.expired), (4, 4));
+    assert_eq!(outcome.steered[0].dropped_unrolls, 4);
     assert_eq!(outcome.result.unwrap().tally.lag.summary().max, 1.0);
 }
 
@@ -281,6 +299,46 @@ async fn a_reused_batch_counts_once_and_its_lag_grows() {
     let outcome = train(config, vec![], 2).await;
     assert_eq!(outcome.result.unwrap().tally.updates, 2);
     assert_eq!((outcome.counts.trained, outcome.counts.expired), (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_over_the_limit_is_masked_or_weighted_and_counted() {
+    for (policy, weights) in [
+        (OverLimit::Mask, [1.0, 1.0, 0.0, 0.0]),
+        (OverLimit::DownWeight, [1.0, 1.0, 0.5, 1.0 / 3.0]),
+    ] {
+        let mut config = config();
+        config.lag.max_versions = Some(1);
+        config.lag.over_limit = policy;
+        let outcome = train(config, vec![], 8).await;
+        assert_eq!((outcome.counts.trained, outcome.counts.expired), (8, 0));
+        assert_eq!(outcome.weights, weights);
+        // Two batches of two unrolls of eight steps.
+        let of = &outcome.steered[0];
+        let masked = policy == OverLimit::Mask;
+        assert_eq!(of.over_limit_steps, 32);
+        assert_eq!(of.masked_steps, if masked { 32 } else { 0 });
+        assert_eq!(of.down_weighted_steps, if masked { 0 } else { 32 });
+        let last = outcome.metrics.lines().last().unwrap();
+        assert!(last.contains("\"lag/over_limit\":1.0"));
+    }
+}
+
+#[tokio::test]
+async fn a_governor_publishes_rarely_where_nothing_is_held_back() {
+    let mut config = config();
+    config.lag.target_lag = Some(200.0);
+    let outcome = train(config, vec![], 80).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(report.version, PolicyVersion(40));
+    // The lag of what is queued is far below the set-point: after ten updates the interval grows.
+    let newest = outcome.publications.borrow().clone().unwrap();
+    let newest = newest.newest().version();
+    assert!(newest >= PolicyVersion(9) && newest < PolicyVersion(40));
+    let last = outcome.metrics.lines().last().unwrap();
+    let row: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert!(row["governor/publish_interval"].as_f64().unwrap() > 100.0);
+    assert_eq!(row["governor/lag_target"], 200.0);
 }
 
 #[tokio::test]

@@ -4,10 +4,7 @@ use std::{collections::VecDeque, mem, time::Duration};
 
 use springbok_common::unroll::{EpisodeSummary, UnrollTiming};
 
-use crate::{
-    lag::LagMeter,
-    summary::{Threshold, TimeShares},
-};
+use crate::{lag::LagMeter, summary::Threshold, verdict::TimeShares};
 
 /// Episodes in the window of returns.
 const WINDOW_EPISODES: usize = 100;
@@ -40,8 +37,13 @@ pub struct Tally {
     /// Returns since they were last taken.
     recent: Mean,
     best: Option<f64>,
+    unrolls: u64,
     rollout_us: u128,
     blocked_us: u128,
+    environment_us: u128,
+    inference_us: u128,
+    outbox_us: u128,
+    queue_fill: Mean,
     ess: Mean,
     clip_fraction: Mean,
 }
@@ -69,8 +71,12 @@ impl Mean {
 impl Tally {
     /// Counts what an unroll says about episodes and the actor's time.
     pub fn unroll(&mut self, episodes: &[EpisodeSummary], timing: &UnrollTiming) {
+        self.unrolls += 1;
         self.rollout_us += u128::from(timing.rollout_us);
         self.blocked_us += u128::from(timing.blocked_us);
+        self.environment_us += u128::from(timing.environment_us);
+        self.inference_us += u128::from(timing.inference_us);
+        self.outbox_us += u128::from(timing.outbox_us);
         for episode in episodes {
             self.episodes += 1;
             self.recent.add(episode.episode_return);
@@ -84,6 +90,11 @@ impl Tally {
                 .map(|mean| mean.max(best))
                 .or(self.best);
         }
+    }
+
+    /// Counts the share of the queue's places that were taken when an update ended.
+    pub fn queue(&mut self, fill: f64) {
+        self.queue_fill.add(fill);
     }
 
     /// Counts the health of one update.
@@ -134,6 +145,12 @@ impl Tally {
         self.clip_fraction.get()
     }
 
+    /// Seconds of an unroll from its first action to its last step, mean.
+    #[must_use]
+    pub fn unroll_s(&self) -> f64 {
+        self.rollout_us as f64 / 1e6 / self.unrolls.max(1) as f64
+    }
+
     /// Where the time went.
     #[must_use]
     pub fn time_shares(&self) -> TimeShares {
@@ -145,10 +162,16 @@ impl Tally {
             }
         };
         let (busy, waiting) = (self.busy.as_secs_f64(), self.waiting.as_secs_f64());
+        let actors_us = (self.rollout_us + self.blocked_us).max(1) as f64;
+        let of_actors = |part: u128| (part as f64 / actors_us).min(1.0);
         TimeShares {
             learner_busy: share(busy, waiting),
             learner_waiting: share(waiting, busy),
-            actors_blocked: share(self.blocked_us as f64, self.rollout_us as f64),
+            actors_blocked: of_actors(self.blocked_us),
+            actors_environment: of_actors(self.environment_us),
+            actors_inference: of_actors(self.inference_us),
+            actors_sending: of_actors(self.outbox_us),
+            queue_fill: self.queue_fill.get().unwrap_or(0.0),
         }
     }
 
@@ -197,15 +220,24 @@ mod tests {
             ..Tally::default()
         };
         let timing = UnrollTiming {
-            rollout_us: 1,
-            blocked_us: 3,
+            rollout_us: 4,
+            blocked_us: 12,
+            environment_us: 2,
+            inference_us: 1,
+            outbox_us: 4,
             ..UnrollTiming::default()
         };
         tally.unroll(&[], &timing);
+        tally.queue(0.5);
+        tally.queue(1.0);
         let expected = TimeShares {
             learner_busy: 0.75,
             learner_waiting: 0.25,
             actors_blocked: 0.75,
+            actors_environment: 0.125,
+            actors_inference: 0.0625,
+            actors_sending: 0.25,
+            queue_fill: 0.75,
         };
         assert_eq!(tally.time_shares(), expected);
     }

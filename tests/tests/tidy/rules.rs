@@ -115,6 +115,12 @@ pub(crate) fn pure_module(path: &str) -> bool {
         || is_module(path, "learner/src/admission")
         || is_module(path, "learner/src/roster")
         || is_module(path, "learner/src/ledger")
+        || is_module(path, "learner/src/gate")
+        || is_module(path, "learner/src/governor")
+        || is_module(path, "learner/src/lag/predict")
+        || is_module(path, "learner/src/steered")
+        || is_module(path, "learner/src/verdict")
+        || is_module(path, "learner/src/watchdog")
         || is_module(path, "actor/src/session")
 }
 

@@ -251,3 +251,17 @@ fn each_part_of_the_network_has_its_own_step_size() {
         }
     }
 }
+
+#[test]
+fn masked_steps_move_the_value_and_not_the_policy() {
+    let mut settings = settings(SurrogateKind::Behaviour);
+    settings.entropy_coefficient = Linear::constant(0.0);
+    let mut weighed = updater(settings, 1);
+    let mut batch = batch(&weighed, 7, 0.1);
+    let before = weighed.evaluate(&batch);
+    batch.weigh(|_| 0.0);
+    weighed.update(&batch, 1.0).unwrap();
+    let after = weighed.evaluate(&batch);
+    assert_eq!(before.log_probs, after.log_probs);
+    assert_ne!(before.values, after.values);
+}

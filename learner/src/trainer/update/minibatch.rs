@@ -75,6 +75,12 @@ impl Updater {
         if self.config.advantage_normalisation == AdvantageNormalisation::Minibatch {
             normalise(&mut advantages, None);
         }
+        // The surrogate is proportional to its advantage, so this weighs the gradient of each step.
+        if !batch.weights.is_empty() {
+            for (advantage, weight) in advantages.iter_mut().zip(pick(&batch.weights)) {
+                *advantage *= weight;
+            }
+        }
         // One upload for all that is one number per step.
         let columns = [
             pick(&batch.behaviour_log_probs),

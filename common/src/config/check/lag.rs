@@ -1,0 +1,223 @@
+//! Limits and set-points of the policy lag.
+
+use super::Faults;
+use crate::config::{Config, OverLimit, setting::NONE};
+
+/// Largest set-point of the lag: far above use.
+const TARGET_LAG_MAX: f64 = 256.0;
+
+impl Config {
+    /// Values out of range, and limits under which nothing could be trained.
+    pub(super) fn lag_faults(&self, faults: &mut Faults) {
+        let lag = &self.lag;
+        faults.unless((0.0..=1.0).contains(&lag.ess_floor), || {
+            format!(
+                "`lag.ess_floor` is {}, but must lie between 0 and 1; 0.5 is usual, 0 never warns",
+                lag.ess_floor
+            )
+        });
+        let limits = matches!(lag.over_limit, OverLimit::DropStale | OverLimit::DropOldest);
+        faults.unless(limits || lag.max_versions.is_some(), || {
+            format!(
+                "`lag.over_limit` is \"{}\", but there is no limit; set `lag.max_versions`",
+                lag.over_limit
+            )
+        });
+        if let Some(limit) = lag
+            .max_versions
+            .filter(|_| lag.over_limit == OverLimit::Pace)
+        {
+            self.pace_faults(limit, faults);
+        }
+        if lag.max_versions == Some(0) {
+            self.zero_limit_faults(faults);
+        }
+        self.inject_faults(faults);
+        self.target_faults(faults);
+    }
+
+    /// Lag on purpose, and lock-step.
+    fn inject_faults(&self, faults: &mut Faults) {
+        let inject = &self.lag.inject;
+        let (least, most) = (inject.versions_min(), inject.versions_max());
+        let drops = self.lag.over_limit == OverLimit::DropStale;
+        let limit = self.lag.max_versions.filter(|_| drops).unwrap_or(u64::MAX);
+        faults.unless(least <= limit, || {
+            format!(
+                "`lag.inject` is \"{inject}\", so that after {least} updates every unroll is more than \
+                 `lag.max_versions` = {limit} versions behind and nothing is trained any more; raise the limit to at \
+                 least {most}"
+            )
+        });
+        if !self.run.deterministic {
+            return;
+        }
+        faults.unless(least > limit || most <= limit, || {
+            format!(
+                "`run.deterministic` is true and `lag.inject` is \"{inject}\", but in lock-step every unroll is waited \
+                 for, and `lag.max_versions` = {limit} would drop some; raise the limit to at least {most}"
+            )
+        });
+        let steered = self.lag.target_lag.is_some() || self.lag.target_ess.is_some();
+        let holds_back = matches!(self.lag.over_limit, OverLimit::Pace | OverLimit::DropOldest);
+        faults.unless(!steered && !holds_back, || {
+            format!(
+                "`run.deterministic` is true, but in lock-step nothing lags by itself, so there is nothing for \
+                 `lag.target_lag`, `lag.target_ess` or `lag.over_limit` = \"{}\" to steer; leave them at their defaults",
+                self.lag.over_limit
+            )
+        });
+        let (batch, actors) = (self.learner.batch_unrolls, self.actor.count);
+        faults.unless(actors == 0 || batch.is_multiple_of(actors), || {
+            format!(
+                "`run.deterministic` is true, but the {batch} unrolls of `learner.batch_unrolls` cannot be divided among \
+                 `actor.count` = {actors} actors in lock-step; make the one a multiple of the other"
+            )
+        });
+    }
+
+    fn pace_faults(&self, limit: u64, faults: &mut Faults) {
+        let (reuse, inject) = (self.learner.reuse as u64, self.lag.inject.versions_max());
+        let least = reuse.saturating_add(inject);
+        let batch = self.learner.batch_unrolls;
+        faults.unless(limit >= least, || {
+            format!(
+                "`lag.max_versions` is {limit} and `lag.over_limit` is \"pace\", but the {batch} unrolls of a batch are \
+                 begun while parameters of the last one are still on their way, so they are {reuse} (`learner.reuse`) + \
+                 {inject} (`lag.inject`) = {least} versions behind at whatever pace; raise the limit to at least {least}"
+            )
+        });
+    }
+
+    fn zero_limit_faults(&self, faults: &mut Faults) {
+        let batch = self.learner.batch_unrolls;
+        faults.unless(self.lag.over_limit != OverLimit::DropOldest, || {
+            format!(
+                "`lag.max_versions` is 0 and `lag.over_limit` is \"drop_oldest\", but a queue of limit * \
+                 `learner.batch_unrolls` = 0 * {batch} = 0 unrolls never holds a batch; raise the limit to 1 or more"
+            )
+        });
+    }
+
+    fn target_faults(&self, faults: &mut Faults) {
+        let lag = &self.lag;
+        faults.unless(lag.target_lag.is_none() || lag.target_ess.is_none(), || {
+            format!(
+                "`lag.target_lag` and `lag.target_ess` are both set, but each determines the other; set one of them to \
+                 \"{NONE}\""
+            )
+        });
+        if let Some(target) = lag.target_ess {
+            faults.unless(target > 0.0 && target < 1.0, || {
+                format!(
+                    "`lag.target_ess` is {target}, but must lie between 0 and 1, both excluded; 0.9 is usual"
+                )
+            });
+        }
+        let Some(target) = lag.target_lag else {
+            return;
+        };
+        faults.unless(target > 0.0 && target <= TARGET_LAG_MAX, || {
+            format!(
+                "`lag.target_lag` is {target}, but must be above 0 and at most {TARGET_LAG_MAX}; 1 to 8 is usual"
+            )
+        });
+        if let Some(limit) = lag.max_versions {
+            faults.unless(target <= limit as f64, || {
+                format!(
+                    "`lag.target_lag` is {target}, but `lag.max_versions` allows {limit}; lower the set-point or raise the \
+                     limit"
+                )
+            });
+        }
+    }
+
+    /// A limit that throws experience away.
+    pub(super) fn lag_advice(&self) -> Option<String> {
+        // Not a fault: while nothing is trained the learner's version stands still, so new unrolls have lag 0 and
+        // every limit trains something in the end.
+        let predicted = self.predicted_lag_max_versions();
+        let limit = self.lag.max_versions.filter(|limit| *limit < predicted)?;
+        let (cost, cure) = match self.lag.over_limit {
+            OverLimit::DropStale | OverLimit::DropOldest => (
+                "part of the experience will be thrown away",
+                "lower `learner.queue_unrolls`, raise the limit, or set `lag.over_limit` = \"pace\"",
+            ),
+            OverLimit::Mask | OverLimit::DownWeight => (
+                "the policy will learn little from part of the experience",
+                "lower `learner.queue_unrolls` or raise the limit",
+            ),
+            OverLimit::Pace => return None,
+        };
+        Some(format!(
+            "`lag.max_versions` = {limit} is below the lag of {predicted} that queue and outboxes make; {cost}; {cure}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::injection::LagInjection;
+
+    fn faults(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        config.faults()
+    }
+
+    #[test]
+    fn limits_under_which_nothing_could_be_trained_are_refused_with_the_arithmetic() {
+        let limited = |over_limit, limit| {
+            faults(|config| {
+                config.lag.over_limit = over_limit;
+                config.lag.max_versions = limit;
+            })
+        };
+        assert!(
+            limited(OverLimit::Pace, Some(0))[0]
+                .contains("1 (`learner.reuse`) + 0 (`lag.inject`) = 1 ")
+        );
+        assert!(limited(OverLimit::DropOldest, Some(0))[0].contains("0 * 2 = 0"));
+        for policy in [OverLimit::Pace, OverLimit::Mask, OverLimit::DownWeight] {
+            assert_eq!(limited(policy, Some(1)), [""; 0]);
+            assert!(limited(policy, None)[0].contains("there is no limit"));
+        }
+        let late = faults(|config| {
+            config.lag.over_limit = OverLimit::Pace;
+            config.lag.inject = LagInjection::Fixed(8);
+            config.learner.reuse = 2;
+            config.lag.max_versions = Some(9);
+        });
+        assert!(late[0].contains("2 (`learner.reuse`) + 8 (`lag.inject`) = 10 "));
+        assert_eq!(limited(OverLimit::DropStale, Some(0)), [""; 0]);
+        assert_eq!(limited(OverLimit::DropOldest, None), [""; 0]);
+    }
+
+    #[test]
+    fn one_set_point_at_a_time_within_its_range_and_below_the_limit() {
+        assert_eq!(faults(|config| config.lag.target_ess = Some(0.9)), [""; 0]);
+        assert_eq!(faults(|config| config.lag.target_lag = Some(4.0)), [""; 0]);
+        let wrong = faults(|config| {
+            config.lag.target_ess = Some(1.0);
+            config.lag.target_lag = Some(4.0);
+            config.lag.max_versions = Some(3);
+        });
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert_eq!(faults(|config| config.lag.target_lag = Some(0.0)).len(), 1);
+        assert_eq!(faults(|config| config.lag.ess_floor = f64::NAN).len(), 1);
+    }
+
+    #[test]
+    fn a_pace_throws_nothing_away() {
+        let mut config = Config::default();
+        config.lag.max_versions = Some(1);
+        assert!(
+            config
+                .lag_advice()
+                .is_some_and(|advice| advice.contains("thrown away"))
+        );
+        config.lag.over_limit = OverLimit::Pace;
+        assert_eq!(config.lag_advice(), None);
+    }
+}
