@@ -335,6 +335,9 @@ choice! {
         Gae = "gae",
         /// Returns of `n_step` steps (arXiv 1602.01783): uncorrected.
         NStep = "n_step",
+        /// Values of actions, corrected for lag by truncated traces (Retrace, arXiv 1606.02647); the advantage is the target
+        /// minus the mean value under the policy. For one discrete action without masks.
+        Retrace = "retrace",
     }
 }
 

@@ -6,6 +6,7 @@ pub mod normalise;
 pub mod penalty;
 pub mod popart;
 pub mod real;
+pub mod retrace;
 pub mod returns;
 pub mod running;
 pub mod schedule;

@@ -326,7 +326,7 @@ impl Updater {
             proximal: &arrival.log_probs,
             current: &current,
             advantages: &targets.advantages,
-            values: &arrival.values[..batch.steps()],
+            values: arrival.predictions(batch.steps()),
             targets: &targets.values,
             lags: &batch.lags,
             mask: Some(&material.learnable),
@@ -370,3 +370,9 @@ mod episodes;
 
 #[cfg(test)]
 mod garnet;
+
+#[cfg(test)]
+mod retrace_updates;
+
+#[cfg(test)]
+mod scripted;

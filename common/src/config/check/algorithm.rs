@@ -229,6 +229,11 @@ impl AlgorithmConfig {
     fn unused_critic_faults(&self, faults: &mut Faults) {
         let default = Self::default();
         let critic = self.critic;
+        let why = if critic == Critic::Retrace {
+            "cuts its traces at 1 and nothing else"
+        } else {
+            "corrects nothing"
+        };
         for (path, changed, value) in [
             (
                 "rho_bar",
@@ -244,8 +249,7 @@ impl AlgorithmConfig {
         ] {
             faults.unless(critic == Critic::Vtrace || !changed, || {
                 format!(
-                    "`algorithm.{path}` is {value}, but the critic \"{critic}\" corrects nothing; leave it as it is by \
-                     default, or use the critic \"vtrace\""
+                    "`algorithm.{path}` is {value}, but the critic \"{critic}\" {why}; leave it as it is by default, or use the critic \"vtrace\""
                 )
             });
         }
@@ -304,13 +308,14 @@ impl AlgorithmConfig {
     /// What is sound only under conditions that the configuration cannot promise; each batch is trained on `reuse` times.
     pub(super) fn advice(&self, reuse: usize) -> Vec<String> {
         let mut advice = Vec::new();
-        if self.objective == Objective::A2c && self.critic == Critic::Vtrace {
-            advice.push(
-                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"vtrace\" does, so that \
+        let corrected = matches!(self.critic, Critic::Vtrace | Critic::Retrace);
+        if self.objective == Objective::A2c && corrected {
+            advice.push(format!(
+                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"{}\" does, so that \
                  the gradient weighs the data of one policy by the values of another; use the critic \"n_step\" or \"gae\" \
-                 for A2C, or the objective \"weighted_pg\" for IMPALA"
-                    .to_owned(),
-            );
+                 for A2C, or the objective \"weighted_pg\" for IMPALA",
+                self.critic
+            ));
         }
         let uncorrected = match self.objective {
             Objective::A2c => Some(format!("`algorithm.objective` = \"{}\"", self.objective)),

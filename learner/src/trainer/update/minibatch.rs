@@ -7,13 +7,13 @@ use burn::{
 use springbok_common::{
     arrays::{Actions, Elements},
     config::AdvantageNormalisation,
-    policy::{ActionTensor, Distribution, Sequence},
+    policy::{ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
     spec::CoreSpec,
 };
 
 use super::{
     Evaluation, Material, Rates, Targets, Updater,
-    forward::{upload, upload_actions, upload_indices, upload_mask},
+    forward::{of_actions, upload, upload_actions, upload_indices, upload_mask},
 };
 use crate::{
     algorithm::{
@@ -42,11 +42,27 @@ pub(super) struct Minibatch {
 }
 
 /// What the network is run over.
-enum Input {
+pub(super) enum Input {
     /// Rows [N, O] that stand for themselves.
     Rows(Tensor<2>),
     /// Whole columns, and which of their rows are learnt from if not all are.
     Columns(Box<Sequence>, Option<Tensor<1, Int>>),
+}
+
+impl Input {
+    /// What `model` says about the N rows that are learnt from.
+    pub(super) fn run(self, model: &ActorCritic) -> Unrolled {
+        match self {
+            Self::Rows(observations) => model.outputs(observations),
+            Self::Columns(sequence, selection) => {
+                let unrolled = model.unroll(*sequence);
+                match selection {
+                    Some(rows) => unrolled.select(&rows),
+                    None => unrolled,
+                }
+            }
+        }
+    }
 }
 
 impl Updater {
@@ -80,7 +96,7 @@ impl Updater {
             pick(&batch.behaviour_log_probs),
             pick(arrival.anchor()),
             advantages,
-            pick(&arrival.values),
+            pick(arrival.predictions(batch.steps())),
             pick(&targets.values),
         ];
         let shape = [columns.len(), rows.len()];
@@ -145,23 +161,15 @@ impl Updater {
     /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
     pub(super) fn step(&mut self, minibatch: Minibatch, rates: Rates) -> (Tensor<1>, Tensor<1>) {
         let learnt = &mut self.learnt;
-        let (parameters, values) = match minibatch.input {
-            Input::Rows(observations) => learnt.model.forward(observations),
-            Input::Columns(sequence, selection) => {
-                let unrolled = learnt.model.unroll(*sequence);
-                match selection {
-                    Some(rows) => (
-                        unrolled.parameters.select(0, rows.clone()),
-                        unrolled.values.select(0, rows),
-                    ),
-                    None => (unrolled.parameters, unrolled.values),
-                }
-            }
+        let outputs = minibatch.input.run(&learnt.model);
+        let values = match outputs.action_values {
+            Some(values) => of_actions(values, minibatch.actions.clone()),
+            None => outputs.values,
         };
         let proximal_distribution = minibatch
             .proximal_parameters
             .map(|parameters| Distribution::new(&self.actions, parameters, minibatch.mask.clone()));
-        let distribution = Distribution::new(&self.actions, parameters, minibatch.mask);
+        let distribution = Distribution::new(&self.actions, outputs.parameters, minibatch.mask);
         let current = distribution.log_prob(minibatch.actions);
         let entropy = distribution.entropy().mean();
         let mut policy = policy_loss(

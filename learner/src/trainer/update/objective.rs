@@ -133,7 +133,7 @@ impl Updater {
     pub(super) fn divergence(&self, material: &Material<'_>, arrival: &Evaluation) -> Option<f64> {
         let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
         let batch = material.batch;
-        let (parameters, _) = self.pass(&self.learnt.model.valid(), batch);
+        let parameters = self.pass(&self.learnt.model.valid(), batch).parameters;
         let distribution = |parameters: Tensor<2>| {
             let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
             Distribution::new(&self.actions, parameters, mask)

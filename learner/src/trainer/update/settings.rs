@@ -23,6 +23,9 @@ pub enum CriticKind {
     Gae,
     /// Returns of so many steps, with gamma of V-trace's constants.
     NStep(usize),
+    /// Retrace for the values of actions, with gamma and lambda of V-trace's constants. The network must have a critic of
+    /// actions.
+    Retrace,
 }
 
 /// All that an update depends on besides the batch.
@@ -96,6 +99,7 @@ impl From<&AlgorithmConfig> for UpdateConfig {
                 Critic::Vtrace => CriticKind::Vtrace,
                 Critic::Gae => CriticKind::Gae,
                 Critic::NStep => CriticKind::NStep(algorithm.n_step),
+                Critic::Retrace => CriticKind::Retrace,
             },
             surrogate: objective::surrogate(algorithm),
             target_refresh_updates: objective::target_refresh_updates(algorithm),
