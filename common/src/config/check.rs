@@ -1,6 +1,7 @@
 //! Values out of range and settings that contradict each other or could never train; all are found at once.
 
 mod algorithm;
+mod separate;
 
 use std::fmt::Display;
 
@@ -115,6 +116,7 @@ impl Config {
         self.learner_faults(&mut faults);
         self.algorithm.range_faults(&mut faults);
         self.algorithm.unused_faults(&mut faults);
+        self.separate_faults(&mut faults);
         self.batch_faults(&mut faults);
         self.lag_faults(&mut faults);
         self.limit_faults(&mut faults);

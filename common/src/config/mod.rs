@@ -156,7 +156,7 @@ impl Config {
                 Critic::Retrace => CriticSpec::Q,
                 Critic::Vtrace | Critic::Gae | Critic::NStep => CriticSpec::V,
             },
-            auxiliary_value: false,
+            auxiliary_value: self.algorithm.objective == Objective::Ppg,
         }
     }
 
