@@ -58,8 +58,13 @@ metrics! {
     ValueLoss = "losses/value_loss", "1", "Loss of the value function, mean over the update.";
     Entropy = "losses/entropy", "nat", "Entropy of the policy, mean over the update.";
     ApproxKl = "losses/approx_kl", "nat", "Estimate of the divergence of the updated policy from the proximal one.";
-    Kl = "losses/kl", "nat", "Divergence between the updated policy and the proximal one that the objective penalises, exactly.";
+    Kl = "losses/kl", "nat", "Divergence between the updated policy and the proximal one that the objective penalises or bounds, exactly.";
     KlCoefficient = "losses/kl_coefficient", "1", "Weight of the penalty on that divergence.";
+    StepFraction = "losses/step_fraction", "1", "Share of the full step within the trust region that was accepted; 0 if none was.";
+    CgResidual = "losses/cg_residual", "1", "Relative residual of the equation for the direction of that step.";
+    AuxiliaryValueLoss = "losses/auxiliary_value_loss", "1", "Loss of the second value head, mean over an auxiliary phase.";
+    AuxiliaryCloneKl = "losses/auxiliary_clone_kl", "nat", "Divergence from the policy before an auxiliary phase, mean over it.";
+    AuxiliaryCriticLoss = "losses/auxiliary_critic_loss", "1", "Loss of the value function, mean over an auxiliary phase.";
     Epochs = "losses/epochs", "passes", "Passes over the batch that were made.";
     ClipFraction = "losses/clipfrac", "1", "Share of steps whose ratio is outside the clip range.";
     ExplainedVariance = "losses/explained_variance", "1", "Share of the targets' variance that the values explain.";

@@ -2,10 +2,13 @@
 
 mod algorithm;
 mod lag;
+mod separate;
 
 use std::fmt::Display;
 
-use super::{AdvantageNormalisation, Cap, Config, ConfigError, Core, PolicyConfig, setting::NONE};
+use super::{
+    AdvantageNormalisation, Cap, Config, ConfigError, Core, Critic, PolicyConfig, setting::NONE,
+};
 use crate::{
     spec::{ActionSpec, EnvironmentSpec},
     unroll::Agreement,
@@ -78,11 +81,32 @@ impl Config {
                 )
             },
         );
+        self.retrace_faults(environment, &mut faults);
         // What was said above would only be said again in other words.
         if let (true, Some(fault)) = (faults.0.is_empty(), agreement.network.fault()) {
             faults.0.push(fault);
         }
         ConfigError::list(faults.0)
+    }
+
+    /// Retrace needs a value for each action in every state.
+    fn retrace_faults(&self, environment: &EnvironmentSpec, faults: &mut Faults) {
+        let has_action_values = self.algorithm.critic == Critic::Retrace;
+        let single = matches!(environment.action, ActionSpec::Discrete(_));
+        faults.unless(!has_action_values || single, || {
+            format!(
+                "`algorithm.critic` is \"retrace\", but {} has {}, and the values of actions are learnt for one discrete \
+                 action only; use the critic \"vtrace\"",
+                environment.id, environment.action
+            )
+        });
+        faults.unless(!has_action_values || !environment.action_mask, || {
+            format!(
+                "`algorithm.critic` is \"retrace\", but {} masks its actions, and the mean value of the state after the \
+                 last step would need a mask that is not sent; use the critic \"vtrace\"",
+                environment.id
+            )
+        });
     }
 
     /// Every fault, in the order of the reference.
@@ -93,6 +117,7 @@ impl Config {
         self.learner_faults(&mut faults);
         self.algorithm.range_faults(&mut faults);
         self.algorithm.unused_faults(&mut faults);
+        self.separate_faults(&mut faults);
         self.batch_faults(&mut faults);
         self.lag_faults(&mut faults);
         self.limit_faults(&mut faults);

@@ -25,7 +25,7 @@ pub use setting::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::spec::{
-    CoreSpec, EncoderSpec, EnvironmentSpec, GaussianSpec, ImageLayout, NetworkSpec,
+    CoreSpec, CriticSpec, EncoderSpec, EnvironmentSpec, GaussianSpec, ImageLayout, NetworkSpec,
     ObservationSpec, RolloutShape, StdKind,
 };
 
@@ -152,6 +152,11 @@ impl Config {
             shared_torso: policy.shared_torso,
             normalise_observations: policy.normalise_observations,
             popart: policy.popart,
+            critic: match self.algorithm.critic {
+                Critic::Retrace => CriticSpec::Q,
+                Critic::Vtrace | Critic::Gae | Critic::NStep => CriticSpec::V,
+            },
+            auxiliary_value: self.algorithm.objective == Objective::Ppg,
         }
     }
 

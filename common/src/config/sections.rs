@@ -288,7 +288,7 @@ sections! {
         target_refresh_updates: u64 = 2;
         /// Cap of behaviour / target within the ratio "target_network".
         target_ratio_bar: Cap = Some(2.0);
-        /// Whether the ratio "target_network" and the objectives "kl_penalty" and "mdpo" weight each step by
+        /// Whether the ratio "target_network" and the objectives "kl_penalty", "mdpo" and "trust_region" weight each step by
         /// proximal / behaviour, which corrects for lag.
         staleness_weight: bool = true;
         /// Weight of the divergence from the proximal policy when the run begins: objectives "kl_penalty" and "mdpo".
@@ -304,6 +304,23 @@ sections! {
         /// Divergence from the proximal policy, in nats, beyond 1.5 times which no further pass is begun; "none" makes
         /// every pass.
         kl_stop: Option<f64> = None;
+        /// Largest mean divergence KL(proximal || current) of one step of the objective "trust_region", in nats.
+        trust_region_kl_max: f64 = 0.01;
+        /// What is added to the curvature of that divergence, times the identity.
+        trust_region_damping: f64 = 0.1;
+        /// Iterations of conjugate gradients in which the step is found.
+        trust_region_cg_iterations: usize = 10;
+        /// The curvature is that of every so-many-th row (with a memory: column) of a batch.
+        trust_region_fisher_stride: usize = 1;
+        /// Passes over each batch by which the value function is trained under the objective "trust_region".
+        trust_region_critic_epochs: usize = 5;
+        /// Updates of the objective "ppg" between two auxiliary phases. Until then observations, masks and targets of that
+        /// many batches are kept in memory: this times T * K * `learner.batch_unrolls` rows.
+        ppg_policy_updates: usize = 32;
+        /// Passes of an auxiliary phase over those batches.
+        ppg_auxiliary_epochs: usize = 6;
+        /// Weight of the divergence from the policy before an auxiliary phase.
+        ppg_beta_clone: f64 = 1.0;
         /// Passes over each batch.
         epochs: usize = 4;
         /// Minibatches in each pass.

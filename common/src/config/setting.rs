@@ -323,6 +323,12 @@ choice! {
         WeightedPg = "weighted_pg",
         /// The advantage times log pi, uncorrected (A2C, arXiv 1602.01783): biased by lag, kept as a control.
         A2c = "a2c",
+        /// Current / proximal times the advantage, in one step of at most `trust_region_kl_max` a batch (TRPO, arXiv
+        /// 1502.05477); the minibatches of a pass are added up for it. Policy and value share nothing.
+        TrustRegion = "trust_region",
+        /// As "clip", and from time to time a phase in which the policy's network learns the values too (PPG, arXiv
+        /// 2009.04416). Policy and value share nothing.
+        Ppg = "ppg",
     }
 }
 
@@ -335,6 +341,9 @@ choice! {
         Gae = "gae",
         /// Returns of `n_step` steps (arXiv 1602.01783): uncorrected.
         NStep = "n_step",
+        /// Values of actions, corrected for lag by truncated traces (Retrace, arXiv 1606.02647); the advantage is the target
+        /// minus the mean value under the policy. For one discrete action without masks.
+        Retrace = "retrace",
     }
 }
 

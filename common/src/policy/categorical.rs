@@ -38,6 +38,12 @@ pub fn kl(left: Tensor<2>, right: Tensor<2>) -> Tensor<1> {
         .squeeze_dim(1)
 }
 
+/// Means `[N]` of `values` [N, A] of the actions under distributions given by log-probabilities [N, A].
+#[must_use]
+pub fn expectation(log_probs: Tensor<2>, values: Tensor<2>) -> Tensor<1> {
+    (log_probs.exp() * values).sum_dim(1).squeeze_dim(1)
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;

@@ -188,20 +188,58 @@ impl Distribution {
         }
     }
 
+    /// The Fisher matrix of each distribution, in the space of its parameters, times a row of `directions` [N, P]: [N, P].
+    ///
+    /// It is the Hessian of the divergence from a distribution to its neighbours, in either direction: diag(p) - p p' for
+    /// the logits of a head (0 for actions that are not allowed), 1 / std^2 for a mean and 2 for the logarithm of a
+    /// standard deviation.
+    #[must_use]
+    pub fn fisher_product(&self, directions: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Categorical(heads) => {
+                let mut first = 0;
+                let products = heads.iter().map(|log_probs| {
+                    let [_, actions] = log_probs.dims();
+                    let own = directions.clone().narrow(1, first, actions);
+                    first += actions;
+                    let probabilities = log_probs.clone().exp();
+                    let mean = (probabilities.clone() * own.clone()).sum_dim(1);
+                    probabilities * (own - mean)
+                });
+                Tensor::cat(products.collect(), 1)
+            }
+            Self::Gaussian { log_stds, .. } => {
+                let [_, dimensions] = log_stds.dims();
+                let means = directions.clone().narrow(1, 0, dimensions);
+                let means = means * log_stds.clone().mul_scalar(-2.0).exp();
+                let spreads = directions.narrow(1, dimensions, dimensions);
+                Tensor::cat(vec![means, spreads.mul_scalar(2.0)], 1)
+            }
+        }
+    }
+
+    /// The same as constants of a graph of gradients.
+    #[must_use]
+    pub fn autodiff(self) -> Self {
+        self.mapped(Tensor::autodiff)
+    }
+
     /// The same without gradient tracking.
     #[must_use]
     pub fn without_autodiff(self) -> Self {
+        self.mapped(Tensor::without_autodiff)
+    }
+
+    fn mapped(self, change: impl Fn(Tensor<2>) -> Tensor<2>) -> Self {
         match self {
-            Self::Categorical(heads) => {
-                Self::Categorical(heads.into_iter().map(Tensor::without_autodiff).collect())
-            }
+            Self::Categorical(heads) => Self::Categorical(heads.into_iter().map(change).collect()),
             Self::Gaussian {
                 means,
                 log_stds,
                 squash,
             } => Self::Gaussian {
-                means: means.without_autodiff(),
-                log_stds: log_stds.without_autodiff(),
+                means: change(means),
+                log_stds: change(log_stds),
                 squash,
             },
         }

@@ -3,7 +3,7 @@
 use super::encoder::{self, registered_names};
 use crate::{
     arrays::ElementType,
-    spec::{ActionSpec, CoreSpec, EncoderSpec, NetworkSpec, ObservationSpec},
+    spec::{ActionSpec, CoreSpec, CriticSpec, EncoderSpec, NetworkSpec, ObservationSpec},
 };
 
 /// Parameters that an encoder of a program's own may ask for have 1 to this many axes.
@@ -17,6 +17,7 @@ impl NetworkSpec {
     pub fn fault(&self) -> Option<String> {
         self.observation_fault()
             .or_else(|| self.action_fault())
+            .or_else(|| self.head_fault())
             .or_else(|| self.encoder_fault())
             .or_else(|| match self.core {
                 CoreSpec::Lstm { size: 0 } | CoreSpec::Gru { size: 0 } => Some(
@@ -81,6 +82,21 @@ impl NetworkSpec {
                 "a discrete action has 0 choices, but a policy needs at least one".to_owned()
             }),
         }
+    }
+
+    fn head_fault(&self) -> Option<String> {
+        if self.critic == CriticSpec::Q && !matches!(self.action, ActionSpec::Discrete(_)) {
+            return Some(format!(
+                "a critic of actions has an output for each choice of one discrete action, but there is {}: use the critic \
+                 \"vtrace\", \"gae\" or \"n_step\"",
+                self.action
+            ));
+        }
+        (self.auxiliary_value && self.shared_torso).then(|| {
+            "the second value head teaches the policy's torso what the value's knows, but both share one torso: use \
+             separate torsos"
+                .to_owned()
+        })
     }
 
     fn encoder_fault(&self) -> Option<String> {

@@ -1,32 +1,29 @@
 //! The actor-critic network: an encoder and perhaps a recurrent core for the policy and for the value, or for both
 //! together; a linear head for the policy and one for the value.
 
+mod heads;
+
 use std::{fmt, sync::Arc};
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     nn::Linear,
-    tensor::{Device, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 
 use super::{
-    encoder::{self, Encoder, EncoderParameters, Initialisation, ParameterShape},
+    encoder::{self, Encoder, EncoderParameters},
     initialise::Initialiser,
     recurrent::{self, Core},
     statistics::{ObservationStatistics, ValueStatistics},
 };
 use crate::{
     arrays::ElementType,
-    spec::{ActionSpec, NetworkSpec, StdKind},
+    spec::{CriticSpec, NetworkSpec},
 };
 
-/// Gain of the policy head: nearly equal probabilities at the start, so that early data explore.
-const POLICY_HEAD_GAIN: f64 = 0.01;
-/// Gain of the value head.
-const VALUE_HEAD_GAIN: f64 = 1.0;
-/// Range of a log standard deviation that the network computes (Haarnoja et al. 2018 use [-20, 2]; below -5 the
-/// density is so peaked that ratios of probabilities lose their meaning in f32).
-pub(super) const LOG_STD_RANGE: [f32; 2] = [-5.0, 2.0];
+pub(super) use self::heads::parameter_shapes;
+use self::heads::{POLICY_HEAD_GAIN, VALUE_HEAD_GAIN, log_std_shape, policy_outputs};
 
 /// A policy over actions and a state value, with separate torsos or one torso for both.
 ///
@@ -40,8 +37,11 @@ pub struct ActorCritic {
     policy_head: Linear,
     /// `[D]`: logarithm of the standard deviations, if no output of the network.
     log_std: Option<Param<Tensor<1>>>,
+    /// One output, or one for each action.
     pub(super) value_head: Linear,
     pub(super) value_statistics: Option<ValueStatistics>,
+    /// A value of the policy's torso.
+    pub(super) auxiliary_value_head: Option<Linear>,
     #[module(skip)]
     plan: Arc<Plan>,
 }
@@ -88,8 +88,13 @@ pub struct Sequence {
 pub struct Unrolled {
     /// Parameters [T * B, P] of the distributions over actions, time-major.
     pub parameters: Tensor<2>,
-    /// Values [T * B].
+    /// Values [T * B] of the states; of a critic that estimates those of actions, their means under the policy, all
+    /// actions allowed.
     pub values: Tensor<1>,
+    /// Values [T * B, A] of the actions, if the critic estimates those.
+    pub action_values: Option<Tensor<2>>,
+    /// Values [T * B] by the second head, if there is one.
+    pub auxiliary_values: Option<Tensor<1>>,
     /// Recurrent states [T * B, S] after each step, time-major; `None` without memory.
     pub states: Option<Tensor<2>>,
 }
@@ -133,8 +138,11 @@ impl ActorCritic {
             policy_head: initialiser.linear(torso_width, outputs, POLICY_HEAD_GAIN),
             log_std: log_std_shape(spec)
                 .map(|shape| initialiser.parameter([outputs], shape.initialisation)),
-            value_head: initialiser.linear(torso_width, 1, VALUE_HEAD_GAIN),
+            value_head: initialiser.linear(torso_width, spec.critic_len(), VALUE_HEAD_GAIN),
             value_statistics: spec.popart.then(|| ValueStatistics::new(initialiser)),
+            auxiliary_value_head: spec
+                .auxiliary_value
+                .then(|| initialiser.linear(torso_width, 1, VALUE_HEAD_GAIN)),
             plan: Arc::new(plan),
         }
     }
@@ -143,11 +151,14 @@ impl ActorCritic {
     /// (bytes as 0 to 255). A network with memory starts each row with an empty one; see [`Self::unroll`].
     #[must_use]
     pub fn forward(&self, observations: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        let features = self.features(observations, None, None);
-        (
-            self.distribution_parameters(features.policy),
-            self.values_of(features.value),
-        )
+        let outputs = self.outputs(observations);
+        (outputs.parameters, outputs.values)
+    }
+
+    /// The same with all other outputs: each row [N, O] is a sequence of its own.
+    #[must_use]
+    pub fn outputs(&self, observations: Tensor<2>) -> Unrolled {
+        self.run(observations, None, None)
     }
 
     /// Parameters [K, P] of the distributions over actions for observations [K, O], and the recurrent states [K, S]
@@ -215,6 +226,10 @@ impl ActorCritic {
     /// last step, before they were reset; `None` is an empty memory.
     #[must_use]
     pub fn values_after(&self, observations: Tensor<2>, states: Option<Tensor<2>>) -> Tensor<1> {
+        if self.plan.spec.critic == CriticSpec::Q {
+            // A mean under the policy takes the policy too.
+            return self.run(observations, states, None).values;
+        }
         let observations = self.scaled(observations);
         let (torso, first) = match &self.value_torso {
             Some(torso) => (torso, self.plan.spec.core.state_len()),
@@ -225,7 +240,8 @@ impl ActorCritic {
         let state = self
             .state_or_empty(states, rows)
             .map(|states| states.narrow(1, first, len));
-        self.values_of(torso.run(&self.plan, observations, state, None).0)
+        let features = torso.run(&self.plan, observations, state, None).0;
+        self.state_values(&self.value_head, features)
     }
 
     /// The specification it was made from.
@@ -243,13 +259,15 @@ impl ActorCritic {
         ids.0
     }
 
-    /// Ids of all other parameters that are trained: those of the policy, and of the torso if it is shared.
+    /// Ids of all other parameters that are trained: those of the policy, of the torso if it is shared, and of the second
+    /// value head.
     #[must_use]
     pub fn policy_parameter_ids(&self) -> Vec<ParamId> {
         let mut ids = ParameterIds::default();
         self.policy_torso.visit(&mut ids);
         self.policy_head.visit(&mut ids);
         self.log_std.visit(&mut ids);
+        self.auxiliary_value_head.visit(&mut ids);
         ids.0
     }
 
@@ -274,9 +292,16 @@ impl ActorCritic {
         keep: Option<Tensor<2>>,
     ) -> Unrolled {
         let features = self.features(observations, state, keep);
+        let auxiliary = self.auxiliary_value_head.as_ref();
+        let auxiliary_values =
+            auxiliary.map(|head| self.state_values(head, features.policy.clone()));
+        let parameters = self.distribution_parameters(features.policy);
+        let critic = self.critic(&parameters, features.value);
         Unrolled {
-            parameters: self.distribution_parameters(features.policy),
-            values: self.values_of(features.value),
+            parameters,
+            values: critic.values,
+            action_values: critic.action_values,
+            auxiliary_values,
             states: features.states,
         }
     }
@@ -322,55 +347,43 @@ impl ActorCritic {
             (None, None) => observations,
         }
     }
+}
 
-    /// Parameters of the distributions [N, P] out of features [N, F].
-    fn distribution_parameters(&self, features: Tensor<2>) -> Tensor<2> {
-        let outputs = self.policy_head.forward(features);
-        let spec = &self.plan.spec;
-        let ActionSpec::Box { low, .. } = &spec.action else {
-            return outputs;
-        };
-        let ([rows, _], dimensions) = (outputs.dims(), low.len());
-        let (means, log_stds) = match &self.log_std {
-            Some(log_std) => {
-                let log_stds = log_std.val().unsqueeze::<2>();
-                (outputs, log_stds.expand([rows, dimensions]))
-            }
-            None => {
-                let [least, most] = LOG_STD_RANGE;
-                let deviation = outputs.clone().narrow(1, dimensions, dimensions);
-                let log_stds = deviation.add_scalar(spec.gaussian.log_std_initial);
-                (
-                    outputs.narrow(1, 0, dimensions),
-                    log_stds.clamp(least, most),
-                )
-            }
-        };
-        Tensor::cat(vec![means, log_stds], 1)
+impl Unrolled {
+    /// Its rows `rows` `[N]`.
+    #[must_use]
+    pub fn select(self, rows: &Tensor<1, Int>) -> Self {
+        let matrix = |tensor: Tensor<2>| tensor.select(0, rows.clone());
+        let vector = |tensor: Tensor<1>| tensor.select(0, rows.clone());
+        Self {
+            parameters: matrix(self.parameters),
+            values: vector(self.values),
+            action_values: self.action_values.map(matrix),
+            auxiliary_values: self.auxiliary_values.map(vector),
+            states: self.states.map(matrix),
+        }
     }
 
-    /// Values `[N]` in units of the return out of features [N, F].
-    fn values_of(&self, features: Tensor<2>) -> Tensor<1> {
-        let outputs = self.value_head.forward(features).squeeze_dim(1);
-        match &self.value_statistics {
-            Some(statistics) => statistics.unnormalised(outputs),
-            None => outputs,
+    /// These rows and then those of `after`, which the same network gave.
+    #[must_use]
+    pub fn followed_by(self, after: Self) -> Self {
+        Self {
+            parameters: Tensor::cat(vec![self.parameters, after.parameters], 0),
+            values: Tensor::cat(vec![self.values, after.values], 0),
+            action_values: joined(self.action_values, after.action_values),
+            auxiliary_values: joined(self.auxiliary_values, after.auxiliary_values),
+            states: joined(self.states, after.states),
         }
     }
 }
 
-impl Unrolled {
-    /// This sequence and then `after`. No gradient flows into this one.
-    fn followed_by(self, after: Self) -> Self {
-        Self {
-            parameters: Tensor::cat(vec![self.parameters, after.parameters], 0),
-            values: Tensor::cat(vec![self.values, after.values], 0),
-            states: self
-                .states
-                .zip(after.states)
-                .map(|(before, after)| Tensor::cat(vec![before, after], 0)),
-        }
-    }
+/// Two tensors one after the other, if there are any.
+fn joined<const D: usize>(
+    before: Option<Tensor<D>>,
+    after: Option<Tensor<D>>,
+) -> Option<Tensor<D>> {
+    let both = before.zip(after);
+    both.map(|(before, after)| Tensor::cat(vec![before, after], 0))
 }
 
 impl Torso {
@@ -425,59 +438,6 @@ impl Plan {
         let inputs = self.encoder.output_len(&self.spec.observation);
         recurrent::output_len(self.spec.core, inputs)
     }
-}
-
-/// Outputs of the policy head.
-fn policy_outputs(spec: &NetworkSpec) -> usize {
-    match (&spec.action, spec.gaussian.std) {
-        (ActionSpec::Box { low, .. }, StdKind::StateIndependent) => low.len(),
-        _ => spec.distribution_len(),
-    }
-}
-
-/// The logarithms of the standard deviations as a parameter, if they are one.
-fn log_std_shape(spec: &NetworkSpec) -> Option<ParameterShape> {
-    match (&spec.action, spec.gaussian.std) {
-        (ActionSpec::Box { low, .. }, StdKind::StateIndependent) => Some(ParameterShape::new(
-            "log_std",
-            [low.len()],
-            Initialisation::Constant(spec.gaussian.log_std_initial),
-        )),
-        _ => None,
-    }
-}
-
-/// Names and shapes of all parameters in the order in which they are visited.
-pub(super) fn parameter_shapes(spec: &NetworkSpec) -> Vec<ParameterShape> {
-    let plan = Plan::new(spec);
-    let mut shapes = Vec::new();
-    if spec.normalise_observations {
-        let scale = plan.scale.unwrap_or(1.0);
-        shapes.extend(ObservationStatistics::shapes(spec.observation.len(), scale));
-    }
-    let torsos: &[&str] = if spec.shared_torso {
-        &["torso"]
-    } else {
-        &["policy_torso", "value_torso"]
-    };
-    let inputs = plan.encoder.output_len(&spec.observation);
-    for torso in torsos {
-        let encoder = plan.encoder.parameters(&spec.observation);
-        let core = recurrent::shapes(spec.core, inputs);
-        shapes.extend(encoder.into_iter().chain(core).map(|mut shape| {
-            shape.name = format!("{torso}.{}", shape.name);
-            shape
-        }));
-    }
-    let (width, outputs) = (plan.features(), policy_outputs(spec));
-    let head = |name, outputs, gain| ParameterShape::linear(name, width, outputs, gain);
-    shapes.extend(head("policy_head", outputs, POLICY_HEAD_GAIN));
-    shapes.extend(log_std_shape(spec));
-    shapes.extend(head("value_head", 1, VALUE_HEAD_GAIN));
-    if spec.popart {
-        shapes.extend(ValueStatistics::shapes());
-    }
-    shapes
 }
 
 #[derive(Default)]

@@ -2,6 +2,7 @@
 
 use burn::{
     module::{Module, Param},
+    nn::Linear,
     tensor::{Tensor, TensorData},
 };
 
@@ -74,9 +75,9 @@ impl ValueStatistics {
         ]
     }
 
-    /// std * output + mean, for outputs `[N]`.
-    pub(super) fn unnormalised(&self, outputs: Tensor<1>) -> Tensor<1> {
-        outputs * self.std.val() + self.mean.val()
+    /// std * output + mean, for outputs [N, C].
+    pub(super) fn unnormalised(&self, outputs: Tensor<2>) -> Tensor<2> {
+        outputs * self.std.val().unsqueeze() + self.mean.val().unsqueeze()
     }
 }
 
@@ -100,7 +101,7 @@ impl ActorCritic {
         Some((host(&statistics.mean)?, host(&statistics.inv_std)?))
     }
 
-    /// The network with other statistics of returns, whose values are what they were: the value head is rescaled by
+    /// The network with other statistics of returns, whose values are what they were: the value heads are rescaled by
     /// w' = w s / s' and b' = (s b + m - m') / s' (PopArt; van Hasselt et al. 2016, eq. 8).
     ///
     /// Without effect on a network that does not normalise values. `std` is positive.
@@ -109,16 +110,26 @@ impl ActorCritic {
         if let Some(statistics) = &mut self.value_statistics {
             let old_mean = statistics.mean.val().without_autodiff();
             let old_std = statistics.std.val().without_autodiff();
-            let head = &self.value_head;
-            let bias = head.bias.as_ref().map(|bias| {
-                let outputs = bias.val().without_autodiff() * old_std.clone();
-                let shifted = (outputs + old_mean).sub_scalar(mean).div_scalar(std);
-                updated(bias, shifted)
-            });
-            let weight = head.weight.val().without_autodiff();
-            let weight = weight * old_std.div_scalar(std).unsqueeze();
-            self.value_head.weight = updated(&head.weight, weight);
-            self.value_head.bias = bias;
+            let rescaled = |head: &Linear| {
+                let bias = head.bias.as_ref().map(|bias| {
+                    let outputs = bias.val().without_autodiff() * old_std.clone();
+                    let shifted = (outputs + old_mean.clone()).sub_scalar(mean);
+                    updated(bias, shifted.div_scalar(std))
+                });
+                let weight = head.weight.val().without_autodiff();
+                let weight = weight * old_std.clone().div_scalar(std).unsqueeze();
+                Linear {
+                    weight: updated(&head.weight, weight),
+                    bias,
+                }
+            };
+            let heads = [
+                Some(&mut self.value_head),
+                self.auxiliary_value_head.as_mut(),
+            ];
+            for head in heads.into_iter().flatten() {
+                *head = rescaled(head);
+            }
             statistics.mean = replaced(&statistics.mean, &[mean]);
             statistics.std = replaced(&statistics.std, &[std]);
         }

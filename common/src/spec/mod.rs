@@ -7,7 +7,7 @@ use std::fmt;
 
 pub use environment::{ActionSpec, EnvironmentSpec, ObservationPart, ObservationSpec};
 pub use network::{
-    Activation, CoreSpec, EncoderSpec, GaussianSpec, ImageLayout, NetworkSpec, StdKind,
+    Activation, CoreSpec, CriticSpec, EncoderSpec, GaussianSpec, ImageLayout, NetworkSpec, StdKind,
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;

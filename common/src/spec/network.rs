@@ -113,6 +113,18 @@ pub enum StdKind {
     StateDependent,
 }
 
+/// What the critic's head estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CriticSpec {
+    /// The value of a state: one output.
+    #[default]
+    V,
+    /// The value of each discrete action in a state: as many outputs as the one head has choices. The value of the state
+    /// is their mean under the policy.
+    Q,
+}
+
 /// How a policy over a continuous action is distributed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GaussianSpec {
@@ -135,7 +147,10 @@ impl Default for GaussianSpec {
 }
 
 /// The network: a torso (encoder, then core) for the policy and one for the value, or a shared one; a linear policy
-/// head and a linear value head.
+/// head and a linear value head; perhaps one more value head on the policy's torso.
+///
+/// All its parameters travel together, in one layout: an actor holds those of the critic too and never computes with
+/// them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// What it sees.
@@ -156,6 +171,13 @@ pub struct NetworkSpec {
     pub normalise_observations: bool,
     /// Whether the value head predicts normalised values (PopArt); its mean and scale travel with the parameters.
     pub popart: bool,
+    /// What the critic's head estimates. Files of older versions, without it, mean `v`.
+    #[serde(default)]
+    pub critic: CriticSpec,
+    /// Whether a second value head sits on the policy's torso (PPG, Cobbe et al. 2020). Files of older versions, without
+    /// it, mean none.
+    #[serde(default)]
+    pub auxiliary_value: bool,
 }
 
 impl NetworkSpec {
@@ -177,6 +199,8 @@ impl NetworkSpec {
             shared_torso,
             normalise_observations: false,
             popart: false,
+            critic: CriticSpec::V,
+            auxiliary_value: false,
         }
     }
 
@@ -187,6 +211,15 @@ impl NetworkSpec {
         match &self.action {
             ActionSpec::Box { low, .. } => 2 * low.len(),
             discrete => discrete.choices(),
+        }
+    }
+
+    /// Outputs of the critic's head: 1, or one for each choice.
+    #[must_use]
+    pub fn critic_len(&self) -> usize {
+        match self.critic {
+            CriticSpec::V => 1,
+            CriticSpec::Q => self.distribution_len(),
         }
     }
 

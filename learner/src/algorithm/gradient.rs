@@ -1,5 +1,7 @@
 //! What is done to gradients between the backward pass and the optimisers.
 
+use std::ops::Range;
+
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
@@ -43,6 +45,68 @@ pub fn split_off<M: Module>(
     };
     module.visit(&mut split);
     split.to
+}
+
+/// Where the parameters `ids` of `module` lie in its flat buffer, in elements, in the order in which they are visited.
+#[must_use]
+pub fn places<M: Module>(module: &M, ids: &[ParamId]) -> Vec<Range<usize>> {
+    let mut places = Places {
+        ids,
+        next: 0,
+        found: Vec::new(),
+    };
+    module.visit(&mut places);
+    places.found
+}
+
+/// The gradients of the parameters `ids` one after the other, as [`places`] has them; 0 where there is none. `None` if
+/// there are no such parameters. Nothing is read back.
+pub fn flatten<M: Module>(
+    module: &M,
+    gradients: &GradientsParams,
+    ids: &[ParamId],
+) -> Option<Tensor<1>> {
+    let mut flatten = Flatten {
+        gradients,
+        ids,
+        parts: Vec::new(),
+    };
+    module.visit(&mut flatten);
+    (!flatten.parts.is_empty()).then(|| Tensor::cat(flatten.parts, 0))
+}
+
+struct Places<'a> {
+    ids: &'a [ParamId],
+    next: usize,
+    found: Vec<Range<usize>>,
+}
+
+impl ModuleVisitor for Places<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        let first = self.next;
+        self.next += parameter.lazy_shape().num_elements();
+        if self.ids.contains(&parameter.id) {
+            self.found.push(first..self.next);
+        }
+    }
+}
+
+struct Flatten<'a> {
+    gradients: &'a GradientsParams,
+    ids: &'a [ParamId],
+    parts: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Flatten<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        if self.ids.contains(&parameter.id) {
+            let gradient = self.gradients.get::<D>(parameter.id);
+            let gradient =
+                gradient.unwrap_or_else(|| parameter.val().without_autodiff().zeros_like());
+            let elements = gradient.shape().num_elements();
+            self.parts.push(gradient.reshape([elements]));
+        }
+    }
 }
 
 struct SumOfSquares<'a> {

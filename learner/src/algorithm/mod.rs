@@ -4,12 +4,15 @@ pub mod gradient;
 pub mod health;
 pub mod normalise;
 pub mod penalty;
+pub mod phasic;
 pub mod popart;
 pub mod real;
+pub mod retrace;
 pub mod returns;
 pub mod running;
 pub mod schedule;
 pub mod surrogate;
+pub mod trust_region;
 pub mod value_loss;
 pub mod vtrace;
 

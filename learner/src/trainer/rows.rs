@@ -37,6 +37,15 @@ impl Row {
         self.set(Metric::ApproxKl, update.approx_kl);
         self.set(Metric::Kl, update.kl);
         self.set(Metric::KlCoefficient, update.kl_coefficient);
+        if let Some(step) = update.trust_region {
+            self.set(Metric::StepFraction, step.step_fraction);
+            self.set(Metric::CgResidual, step.cg_residual);
+        }
+        if let Some(phase) = update.auxiliary {
+            self.set(Metric::AuxiliaryValueLoss, phase.auxiliary_value_loss);
+            self.set(Metric::AuxiliaryCloneKl, phase.clone_kl);
+            self.set(Metric::AuxiliaryCriticLoss, phase.value_loss);
+        }
         self.set(Metric::Epochs, update.epochs as f64);
         self.set(Metric::ClipFraction, update.clip_fraction);
         self.set(Metric::ExplainedVariance, update.explained_variance);

@@ -56,6 +56,8 @@ impl PolicyUpdater for Scripted {
         }
         self.parameters += 1;
         Ok(UpdateMetrics {
+            trust_region: None,
+            auxiliary: None,
             policy_loss: 0.1,
             value_loss: 0.2,
             entropy: 0.5,

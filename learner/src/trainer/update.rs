@@ -4,9 +4,11 @@ mod forward;
 mod minibatch;
 mod objective;
 mod outcome;
+mod phasic;
 mod settings;
 mod statistics;
 mod targets;
+mod trust_region;
 
 use std::borrow::Cow;
 
@@ -29,9 +31,14 @@ use springbok_common::{
 use tokio_util::sync::CancellationToken;
 
 pub use outcome::{UpdateFault, UpdateMetrics};
+pub use phasic::AuxiliaryMetrics;
 pub use settings::{CriticKind, UpdateConfig};
+pub use trust_region::TrustRegionMetrics;
 
-use self::{forward::Evaluation, objective::Memory, statistics::Statistics, targets::Targets};
+use self::{
+    forward::Evaluation, minibatch::Tracking, objective::Memory, statistics::Statistics,
+    targets::Targets,
+};
 use super::batch::Batch;
 use crate::algorithm::health::{Samples, health};
 
@@ -201,6 +208,11 @@ impl Updater {
     /// Shuffles the steps (with a memory: the columns) anew for each epoch and cuts them into minibatches of nearly
     /// equal size.
     fn plan(&mut self, material: &Material<'_>) -> Plan {
+        self.passes(material, self.config.epochs.max(1))
+    }
+
+    /// The same for so many epochs.
+    fn passes(&mut self, material: &Material<'_>, epochs: usize) -> Plan {
         let mut units: Vec<usize> = if self.network.core == CoreSpec::None {
             let rows = 0..material.learnable.len();
             rows.filter(|&row| material.learnable[row]).collect()
@@ -208,7 +220,7 @@ impl Updater {
             (0..material.batch.columns).collect()
         };
         let size = units.len().div_ceil(self.config.minibatches.max(1)).max(1);
-        (0..self.config.epochs.max(1))
+        (0..epochs)
             .map(|_| {
                 units.shuffle(&mut self.rng);
                 units.chunks(size).map(<[usize]>::to_vec).collect()
@@ -236,7 +248,9 @@ impl Updater {
         progress_remaining: f64,
     ) -> Result<UpdateMetrics, UpdateFault> {
         let rates = self.rates(progress_remaining);
+        let region = self.improve(material, arrival, targets, plan, rates);
         let trace = self.optimise(material, arrival, targets, plan, rates);
+        let auxiliary = self.auxiliary_phase(material, targets, rates);
         if self.stop.is_cancelled() {
             return Err(UpdateFault::Stopped);
         }
@@ -247,7 +261,11 @@ impl Updater {
         let parameters = export_flat(&self.learnt.model);
         let metrics = self.metrics(material, arrival, targets, trace, rates)?;
         let metrics = UpdateMetrics {
-            kl: divergence.unwrap_or(f64::NAN),
+            kl: divergence
+                .or(region.map(|region| region.kl))
+                .unwrap_or(f64::NAN),
+            trust_region: region,
+            auxiliary: auxiliary?,
             ..metrics
         };
         let (words, _) = parameters.as_chunks::<4>();
@@ -288,7 +306,9 @@ impl Updater {
                 if self.stop.is_cancelled() {
                     return trace;
                 }
-                let Some(minibatch) = self.gather(material, arrival, &targets, units) else {
+                let Some(minibatch) =
+                    self.gather(material, arrival, &targets, units, Tracking::Gradients)
+                else {
                     continue;
                 };
                 trace.rows.extend_from_slice(&minibatch.rows);
@@ -326,7 +346,7 @@ impl Updater {
             proximal: &arrival.log_probs,
             current: &current,
             advantages: &targets.advantages,
-            values: &arrival.values[..batch.steps()],
+            values: arrival.predictions(batch.steps()),
             targets: &targets.values,
             lags: &batch.lags,
             mask: Some(&material.learnable),
@@ -343,6 +363,8 @@ impl Updater {
             epochs: trace.epochs,
             approx_kl: health.kl.k3,
             kl: f64::NAN,
+            trust_region: None,
+            auxiliary: None,
             kl_coefficient: rates.penalty.unwrap_or(f64::NAN),
             ess_prox: health.ess_prox_over_behaviour,
             ess_behaviour: health.ess_behaviour,
@@ -370,3 +392,9 @@ mod episodes;
 
 #[cfg(test)]
 mod garnet;
+
+#[cfg(test)]
+mod retrace_updates;
+
+#[cfg(test)]
+mod scripted;

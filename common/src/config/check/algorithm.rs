@@ -76,12 +76,14 @@ impl AlgorithmConfig {
     /// Whether the policy's objective weights each step by proximal / behaviour.
     fn is_weighted(&self) -> bool {
         match self.objective {
-            Objective::Clip => match self.ratio {
+            Objective::Clip | Objective::Ppg => match self.ratio {
                 Ratio::Decoupled | Ratio::Dual => true,
                 Ratio::TargetNetwork => self.staleness_weight,
                 Ratio::Behaviour | Ratio::Proximal => false,
             },
-            Objective::KlPenalty | Objective::Mdpo => self.staleness_weight,
+            Objective::KlPenalty | Objective::Mdpo | Objective::TrustRegion => {
+                self.staleness_weight
+            }
             Objective::WeightedPg => true,
             Objective::A2c => false,
         }
@@ -90,9 +92,13 @@ impl AlgorithmConfig {
     fn unused_objective_faults(&self, faults: &mut Faults) {
         let default = Self::default();
         let objective = self.objective;
-        let clips = objective == Objective::Clip;
+        let clips = matches!(objective, Objective::Clip | Objective::Ppg);
         let has_target = clips && self.ratio == Ratio::TargetNetwork;
-        let may_weigh = has_target || matches!(objective, Objective::KlPenalty | Objective::Mdpo);
+        let may_weigh = has_target
+            || matches!(
+                objective,
+                Objective::KlPenalty | Objective::Mdpo | Objective::TrustRegion
+            );
         faults.unless(self.is_weighted() || self.weight_bar == default.weight_bar, || {
             let chosen = if clips {
                 format!("the ratio \"{}\"", self.ratio)
@@ -168,8 +174,8 @@ impl AlgorithmConfig {
             },
         );
         faults.unless(may_weigh || self.staleness_weight, || {
-            "`algorithm.staleness_weight` is false, but only the objectives \"kl_penalty\" and \"mdpo\" and the ratio \
-             \"target_network\" leave that open; set it to true, or use the ratio \"proximal\" for an unweighted clip"
+            "`algorithm.staleness_weight` is false, but only the objectives \"kl_penalty\", \"mdpo\" and \
+             \"trust_region\" and the ratio \"target_network\" leave that open; set it to true, or use the ratio \"proximal\" for an unweighted clip"
                 .to_owned()
         });
     }
@@ -229,6 +235,11 @@ impl AlgorithmConfig {
     fn unused_critic_faults(&self, faults: &mut Faults) {
         let default = Self::default();
         let critic = self.critic;
+        let why = if critic == Critic::Retrace {
+            "cuts its traces at 1 and nothing else"
+        } else {
+            "corrects nothing"
+        };
         for (path, changed, value) in [
             (
                 "rho_bar",
@@ -244,8 +255,7 @@ impl AlgorithmConfig {
         ] {
             faults.unless(critic == Critic::Vtrace || !changed, || {
                 format!(
-                    "`algorithm.{path}` is {value}, but the critic \"{critic}\" corrects nothing; leave it as it is by \
-                     default, or use the critic \"vtrace\""
+                    "`algorithm.{path}` is {value}, but the critic \"{critic}\" {why}; leave it as it is by default, or use the critic \"vtrace\""
                 )
             });
         }
@@ -304,22 +314,33 @@ impl AlgorithmConfig {
     /// What is sound only under conditions that the configuration cannot promise; each batch is trained on `reuse` times.
     pub(super) fn advice(&self, reuse: usize) -> Vec<String> {
         let mut advice = Vec::new();
-        if self.objective == Objective::A2c && self.critic == Critic::Vtrace {
-            advice.push(
-                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"vtrace\" does, so that \
+        if self.objective == Objective::Ppg && self.epochs > 1 {
+            advice.push(format!(
+                "`algorithm.epochs` is {}, but phasic policy gradient is described with 1 pass over each batch between its \
+                 auxiliary phases, which make up for it; use 1",
+                self.epochs
+            ));
+        }
+        let corrected = matches!(self.critic, Critic::Vtrace | Critic::Retrace);
+        if self.objective == Objective::A2c && corrected {
+            advice.push(format!(
+                "`algorithm.objective` = \"a2c\" corrects nothing for lag, but `algorithm.critic` = \"{}\" does, so that \
                  the gradient weighs the data of one policy by the values of another; use the critic \"n_step\" or \"gae\" \
-                 for A2C, or the objective \"weighted_pg\" for IMPALA"
-                    .to_owned(),
-            );
+                 for A2C, or the objective \"weighted_pg\" for IMPALA",
+                self.critic
+            ));
         }
         let uncorrected = match self.objective {
             Objective::A2c => Some(format!("`algorithm.objective` = \"{}\"", self.objective)),
-            Objective::Clip if self.ratio == Ratio::Proximal => {
+            Objective::Clip | Objective::Ppg if self.ratio == Ratio::Proximal => {
                 Some(format!("`algorithm.ratio` = \"{}\"", self.ratio))
             }
-            Objective::Clip | Objective::KlPenalty | Objective::Mdpo | Objective::WeightedPg => {
-                None
-            }
+            Objective::Clip
+            | Objective::KlPenalty
+            | Objective::Mdpo
+            | Objective::WeightedPg
+            | Objective::TrustRegion
+            | Objective::Ppg => None,
         };
         if let Some(setting) = uncorrected.filter(|_| reuse > 1) {
             advice.push(format!(

@@ -200,3 +200,41 @@ fn a_squashed_density_integrates_to_one_and_survives_large_draws() {
         - 2.0 * (2.0_f64.ln() - 40.0);
     assert_close("far", &host(far), &[exact as f32; 2], 1e-5);
 }
+
+/// The divergence from a distribution to a neighbour at distance h along a direction d is h^2 d'Fd / 2 in first order, in
+/// either direction, with F its Fisher matrix.
+#[test]
+fn the_fisher_matrix_is_the_curvature_of_the_divergence() {
+    let heads = DistributionKind::Categorical { heads: vec![3, 2] };
+    let mask = Tensor::<2, Bool>::from_data(
+        [
+            [true, true, true, true, true],
+            [true, false, true, true, true],
+        ],
+        &device(),
+    );
+    for (kind, mask, columns) in [
+        (heads, Some(mask), 5),
+        (gaussian(2, false), None, 4),
+        (gaussian(2, true), None, 4),
+    ] {
+        let parameters = matrix(&random(2 * columns, 1), columns);
+        let direction = matrix(&random(2 * columns, 2), columns);
+        let of = |parameters| Distribution::new(&kind, parameters, mask.clone());
+        let here = of(parameters.clone());
+        let product = here.fisher_product(direction.clone());
+        let half = (product.clone() * direction.clone())
+            .sum_dim(1)
+            .squeeze_dim::<1>(1)
+            * 0.5;
+        let size = 0.02;
+        let there = of(parameters + direction * size);
+        for divergence in [here.kl(&there), there.kl(&here)] {
+            let curvature = host(divergence.div_scalar(size * size));
+            assert_close(&format!("{kind:?}"), &curvature, &host(half.clone()), 0.05);
+        }
+        if mask.is_some() {
+            assert_eq!(host(product)[columns + 1], 0.0, "not allowed");
+        }
+    }
+}

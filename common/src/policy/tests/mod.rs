@@ -18,8 +18,8 @@ use rand_pcg::Pcg64;
 
 use super::*;
 use crate::spec::{
-    ActionSpec, Activation, CoreSpec, EncoderSpec, EnvironmentSpec, ImageLayout, NetworkSpec,
-    ObservationSpec, StdKind,
+    ActionSpec, Activation, CoreSpec, CriticSpec, EncoderSpec, EnvironmentSpec, ImageLayout,
+    NetworkSpec, ObservationSpec, StdKind,
 };
 
 /// A program's own encoder: a scale for each element, one matrix, one offset of four axes.
@@ -149,6 +149,11 @@ fn all_specs() -> Vec<NetworkSpec> {
                     spec.shared_torso = shared_torso;
                     spec.normalise_observations = index % 2 == 0;
                     spec.popart = index > 1;
+                    spec.critic = match action {
+                        ActionSpec::Discrete(_) => CriticSpec::Q,
+                        _ => CriticSpec::V,
+                    };
+                    spec.auxiliary_value = index > 0 && !shared_torso;
                     specs.push(spec);
                 }
             }

@@ -75,7 +75,10 @@ fn each_trained_parameter_gets_a_gradient_and_belongs_to_one_group() {
         // Weights that differ between columns: equal ones would cancel in a softmax, not here, yet be no real loss.
         let [rows, columns] = unrolled.parameters.dims();
         let weights = matrix(&random(rows * columns, 9), columns);
-        let loss = (unrolled.parameters * weights).sum() + unrolled.values.square().sum();
+        let mut loss = (unrolled.parameters * weights).sum() + unrolled.values.square().sum();
+        if let Some(values) = unrolled.auxiliary_values {
+            loss = loss + values.square().sum();
+        }
         let gradients = GradientsParams::from_grads(loss.backward(), &network);
         let mut groups = network.policy_parameter_ids();
         groups.extend(network.value_parameter_ids());
@@ -174,13 +177,15 @@ fn a_file_has_the_names_and_orientation_of_pytorch_and_refuses_other_networks() 
 #[test]
 fn another_network_has_another_fingerprint() {
     let plain = spec(ObservationSpec::floats([3], [0.0, 1.0]), torques());
-    let mut others = vec![plain.clone(); 6];
+    let mut others = vec![plain.clone(); 8];
     others[0].shared_torso = true;
     others[1].activation = Activation::Relu;
     others[2].core = CoreSpec::Gru { size: 2 };
     others[3].normalise_observations = true;
     others[4].popart = true;
     others[5].gaussian.log_std_initial = -1.0;
+    others[6].auxiliary_value = true;
+    others[7].critic = CriticSpec::Q;
     for other in others {
         assert_ne!(
             layout_fingerprint(&plain),
@@ -228,7 +233,7 @@ fn what_cannot_be_built_is_a_fault() {
         hidden_sizes: vec![],
     };
     type Change<'a> = &'a dyn Fn(&mut NetworkSpec);
-    let cases: [(Change<'_>, &str); 10] = [
+    let cases: [(Change<'_>, &str); 12] = [
         (&|spec| spec.encoder = nature.clone(), "3 axes"),
         (
             &|spec| {
@@ -254,6 +259,14 @@ fn what_cannot_be_built_is_a_fault() {
             "registered as none",
         ),
         (&|spec| spec.core = CoreSpec::Lstm { size: 0 }, "core"),
+        (&|spec| spec.critic = CriticSpec::Q, "one discrete action"),
+        (
+            &|spec| {
+                spec.auxiliary_value = true;
+                spec.shared_torso = true;
+            },
+            "separate torsos",
+        ),
         (&|spec| spec.observation.shape = vec![3, 0], "no element"),
         (
             &|spec| spec.observation = ObservationSpec::bytes([3], 0),

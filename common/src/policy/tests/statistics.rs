@@ -57,14 +57,22 @@ fn bytes_are_scaled_by_their_bound_until_there_are_statistics() {
 #[test]
 fn new_value_statistics_leave_the_values_as_they_are() {
     let device = device().autodiff();
-    let network = ActorCritic::new(&normalised(), 1, &device).with_value_statistics(3.0, 2.0);
+    let mut spec = normalised();
+    spec.auxiliary_value = true;
+    let network = ActorCritic::new(&spec, 1, &device).with_value_statistics(3.0, 2.0);
     let observations = matrix(&random(30, 2), 3);
     let values = |network: &ActorCritic| host(network.values_after(observations.clone(), None));
     let before = values(&network);
     let ids = network.value_parameter_ids();
     let weight = parameter(&network, "value_head.weight");
 
+    let auxiliary = |network: &ActorCritic| {
+        let values = network.outputs(observations.clone()).auxiliary_values;
+        host(values.unwrap())
+    };
+    let auxiliary_before = auxiliary(&network);
     let rescaled = network.with_value_statistics(-40.0, 11.0);
+    assert_close("auxiliary", &auxiliary(&rescaled), &auxiliary_before, 1e-5);
     assert_eq!(rescaled.value_statistics(), Some((-40.0, 11.0)));
     assert_close("values", &values(&rescaled), &before, 1e-5);
     let rescaled_weight = parameter(&rescaled, "value_head.weight");

@@ -6,7 +6,7 @@ use burn::{
 };
 use springbok_common::{
     arrays::{ActionsRef, ElementsRef},
-    policy::{ActionTensor, ActorCritic, Distribution, Sequence},
+    policy::{ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
     spec::CoreSpec,
 };
 
@@ -20,12 +20,24 @@ const EVALUATION_ROWS_MAX: usize = 4096;
 pub(super) struct Evaluation {
     /// log pi of the taken actions [T, B].
     pub(super) log_probs: Vec<f32>,
-    /// V of all observation rows.
+    /// V of all observation rows; of a critic of actions, the mean of its values under the policy.
     pub(super) values: Vec<f32>,
+    /// Q of the taken actions [T, B], of a critic of actions.
+    pub(super) taken_values: Option<Vec<f32>>,
     /// log pi of the taken actions [T, B] under the target network, if there is one.
     pub(super) target_log_probs: Option<Vec<f32>>,
     /// Parameters of the distributions [T * B, P], on the device, if a divergence from them is penalised.
     pub(super) parameters: Option<Tensor<2>>,
+}
+
+/// What a network says about a batch, on the device.
+pub(super) struct Pass {
+    /// Parameters of the distributions [T * B, P].
+    pub(super) parameters: Tensor<2>,
+    /// V of all observation rows.
+    pub(super) values: Tensor<1>,
+    /// Q of all actions [T * B, A], of a critic of actions.
+    pub(super) action_values: Option<Tensor<2>>,
 }
 
 impl Evaluation {
@@ -33,22 +45,38 @@ impl Evaluation {
     pub(super) fn anchor(&self) -> &[f32] {
         self.target_log_probs.as_deref().unwrap_or(&self.log_probs)
     }
+
+    /// What the critic predicted for the first `steps` rows [T, B]: V, or Q of the taken actions.
+    pub(super) fn predictions(&self, steps: usize) -> &[f32] {
+        self.taken_values
+            .as_deref()
+            .unwrap_or(&self.values[..steps])
+    }
 }
 
 impl Updater {
     /// One pass without gradients over all observation rows, and one read-back; as much again for a target network.
     pub(super) fn evaluate(&self, batch: &Batch) -> Evaluation {
         let steps = batch.steps();
-        let (parameters, values) = self.pass(&self.learnt.model.valid(), batch);
-        let taken = self.taken(batch, parameters.clone());
-        let mut log_probs = read(Tensor::cat(vec![taken, values], 0));
-        let values = log_probs.split_off(steps.min(log_probs.len()));
-        let of_target = |target| read(self.taken(batch, self.pass(target, batch).0));
+        let pass = self.pass(&self.learnt.model.valid(), batch);
+        let taken = self.taken(batch, pass.parameters.clone());
+        let chosen = |values| of_actions(values, self.upload_taken(batch));
+        let taken_values = pass.action_values.map(chosen);
+        let has_taken_values = taken_values.is_some();
+        let parts = [Some(taken), taken_values, Some(pass.values)];
+        let mut log_probs = read(Tensor::cat(parts.into_iter().flatten().collect(), 0));
+        let mut values = log_probs.split_off(steps.min(log_probs.len()));
+        let taken_values = has_taken_values.then(|| {
+            let later = values.split_off(steps.min(values.len()));
+            std::mem::replace(&mut values, later)
+        });
+        let of_target = |target| read(self.taken(batch, self.pass(target, batch).parameters));
         Evaluation {
             log_probs,
             values,
+            taken_values,
             target_log_probs: self.learnt.memory.target.as_ref().map(of_target),
-            parameters: self.config.penalty.map(|_| parameters),
+            parameters: self.config.penalty.map(|_| pass.parameters),
         }
     }
 
@@ -56,36 +84,48 @@ impl Updater {
     fn taken(&self, batch: &Batch, parameters: Tensor<2>) -> Tensor<1> {
         let steps = batch.steps();
         let mask = upload_mask(&batch.action_masks, steps, &self.device);
-        let actions = upload_actions(batch.actions.as_ref(), steps, &self.device);
-        Distribution::new(&self.actions, parameters, mask).log_prob(actions)
+        let distribution = Distribution::new(&self.actions, parameters, mask);
+        distribution.log_prob(self.upload_taken(batch))
     }
 
-    /// Parameters of the distributions [T * B, P] and V of all observation rows by `model`, which tracks no gradients.
-    pub(super) fn pass(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
-        let (parameters, values) = if self.network.core == CoreSpec::None {
-            self.pass_rows(model, batch)
+    /// The taken actions [T * B, A].
+    fn upload_taken(&self, batch: &Batch) -> ActionTensor {
+        upload_actions(batch.actions.as_ref(), batch.steps(), &self.device)
+    }
+
+    /// What `model`, which tracks no gradients, says about a batch.
+    pub(super) fn pass(&self, model: &ActorCritic, batch: &Batch) -> Pass {
+        let (outputs, finals) = if self.network.core == CoreSpec::None {
+            (self.pass_rows(model, batch), None)
         } else {
             self.pass_sequence(model, batch)
         };
-        (parameters.narrow(0, 0, batch.steps()), values)
+        let of_steps = |tensor: Tensor<2>| tensor.narrow(0, 0, batch.steps());
+        Pass {
+            parameters: of_steps(outputs.parameters),
+            values: match finals {
+                Some(finals) => Tensor::cat(vec![outputs.values, finals], 0),
+                None => outputs.values,
+            },
+            action_values: outputs.action_values.map(of_steps),
+        }
     }
 
     /// Without memory each row stands for itself.
-    fn pass_rows(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
+    fn pass_rows(&self, model: &ActorCritic, batch: &Batch) -> Unrolled {
         let (rows, len) = (batch.observation_rows(), self.network.observation.len());
-        let mut parts = Vec::new();
-        for first in (0..rows).step_by(EVALUATION_ROWS_MAX) {
+        let part = |first: usize| {
             let own = EVALUATION_ROWS_MAX.min(rows - first);
             let observations = batch.observations.slice(first * len..(first + own) * len);
-            parts.push(model.forward(upload(observations, own, &self.device)));
-        }
-        let (parameters, values): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-        (Tensor::cat(parameters, 0), Tensor::cat(values, 0))
+            model.outputs(upload(observations, own, &self.device))
+        };
+        let others = (0..rows).step_by(EVALUATION_ROWS_MAX).skip(1);
+        others.fold(part(0), |before, first| before.followed_by(part(first)))
     }
 
     /// With a memory the bootstrap states are one more step, and each final state follows the step that reached it,
-    /// with the memory from before the reset.
-    fn pass_sequence(&self, model: &ActorCritic, batch: &Batch) -> (Tensor<2>, Tensor<1>) {
+    /// with the memory from before the reset. Values of the final states come apart.
+    fn pass_sequence(&self, model: &ActorCritic, batch: &Batch) -> (Unrolled, Option<Tensor<1>>) {
         let (steps, columns) = (batch.steps(), batch.columns);
         let (rows, len) = (steps + columns, self.network.observation.len());
         let observations = upload(batch.observations.slice(0..rows * len), rows, &self.device);
@@ -98,18 +138,16 @@ impl Updater {
             burn_in: 0,
         });
         if batch.final_rows.is_empty() {
-            return (unrolled.parameters, unrolled.values);
+            return (unrolled, None);
         }
         let finals = batch.final_rows.len();
         let reached = batch.observations.slice(rows * len..(rows + finals) * len);
         let reached = upload(reached, finals, &self.device);
         let from = upload_indices(&batch.final_rows, &self.device);
-        let states = unrolled.states.map(|states| states.select(0, from));
+        let states = unrolled.states.clone();
+        let states = states.map(|states| states.select(0, from));
         let values = model.values_after(reached, states);
-        (
-            unrolled.parameters,
-            Tensor::cat(vec![unrolled.values, values], 0),
-        )
+        (unrolled, Some(values))
     }
 
     /// Recurrent states [B, S].
@@ -180,6 +218,15 @@ pub(super) fn upload_indices(rows: &[usize], device: &Device) -> Tensor<1, Int> 
     let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
     let shape = [rows.len()];
     Tensor::from_data(TensorData::new(rows, shape), device)
+}
+
+/// Of the values [N, A] of all actions those `[N]` of the taken ones; the first number counts where an action is several.
+pub(super) fn of_actions(values: Tensor<2>, actions: ActionTensor) -> Tensor<1> {
+    match actions {
+        ActionTensor::Indices(indices) => values.gather(1, indices.narrow(1, 0, 1)).squeeze_dim(1),
+        // No network has a critic of continuous actions.
+        ActionTensor::Values(_) => values.narrow(1, 0, 1).squeeze_dim(1),
+    }
 }
 
 /// The values of a tensor on the host; NaN where they cannot be had, so that the update is undone.

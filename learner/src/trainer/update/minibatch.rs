@@ -2,18 +2,18 @@
 
 use burn::{
     optim::GradientsParams,
-    tensor::{Bool, Int, Tensor, TensorData},
+    tensor::{Bool, Device, Int, Tensor, TensorData},
 };
 use springbok_common::{
     arrays::{Actions, Elements},
     config::AdvantageNormalisation,
-    policy::{ActionTensor, Distribution, Sequence},
+    policy::{ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
     spec::CoreSpec,
 };
 
 use super::{
     Evaluation, Material, Rates, Targets, Updater,
-    forward::{upload, upload_actions, upload_indices, upload_mask},
+    forward::{of_actions, upload, upload_actions, upload_indices, upload_mask},
 };
 use crate::{
     algorithm::{
@@ -29,9 +29,9 @@ use crate::{
 pub(super) struct Minibatch {
     /// The N rows t * B + b that are learnt from.
     pub(super) rows: Vec<usize>,
-    input: Input,
+    pub(super) input: Input,
     actions: ActionTensor,
-    mask: Option<Tensor<2, Bool>>,
+    pub(super) mask: Option<Tensor<2, Bool>>,
     behaviour: BehaviourLogProb,
     proximal: ProximalLogProb,
     /// Parameters of the proximal distributions [N, P], if a divergence from them is penalised.
@@ -41,12 +41,65 @@ pub(super) struct Minibatch {
     targets: Tensor<1>,
 }
 
+/// Whether gradients will be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tracking {
+    /// The tensors go into a graph of gradients.
+    Gradients,
+    /// They are for a network that tracks none.
+    None,
+}
+
+impl Tracking {
+    fn device(self, device: &Device) -> Device {
+        match self {
+            Self::Gradients => device.clone().autodiff(),
+            Self::None => device.clone(),
+        }
+    }
+
+    fn of<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gradients => tensor.autodiff(),
+            Self::None => tensor,
+        }
+    }
+}
+
+/// What the policy's loss is made of.
+pub(super) struct PolicyTerms {
+    pub(super) distribution: Distribution,
+    /// log pi of the taken actions `[N]`.
+    pub(super) log_probs: Tensor<1>,
+    /// Minus the surrogate, `[1]`.
+    pub(super) loss: Tensor<1>,
+    /// Mean entropy `[1]`.
+    pub(super) entropy: Tensor<1>,
+}
+
 /// What the network is run over.
-enum Input {
+#[derive(Clone)]
+pub(super) enum Input {
     /// Rows [N, O] that stand for themselves.
     Rows(Tensor<2>),
     /// Whole columns, and which of their rows are learnt from if not all are.
     Columns(Box<Sequence>, Option<Tensor<1, Int>>),
+}
+
+impl Input {
+    /// What `model` says about the N rows that are learnt from.
+    pub(super) fn run(self, model: &ActorCritic) -> Unrolled {
+        match self {
+            Self::Rows(observations) => model.outputs(observations),
+            Self::Columns(sequence, selection) => {
+                let unrolled = model.unroll(*sequence);
+                match selection {
+                    Some(rows) => unrolled.select(&rows),
+                    None => unrolled,
+                }
+            }
+        }
+    }
 }
 
 impl Updater {
@@ -57,16 +110,11 @@ impl Updater {
         arrival: &Evaluation,
         targets: &Targets,
         units: &[usize],
+        tracking: Tracking,
     ) -> Option<Minibatch> {
         let batch = material.batch;
-        let device = self.device.clone().autodiff();
-        let (rows, input) = if self.network.core == CoreSpec::None {
-            let observations = pick_observations(batch, units);
-            let observations = upload(observations.as_ref(), units.len(), &device);
-            (units.to_vec(), Input::Rows(observations))
-        } else {
-            self.gather_columns(material, units)
-        };
+        let device = tracking.device(&self.device);
+        let (rows, input) = self.gather_input(material, units, tracking);
         if rows.is_empty() {
             return None;
         }
@@ -86,7 +134,7 @@ impl Updater {
             pick(&batch.behaviour_log_probs),
             pick(arrival.anchor()),
             advantages,
-            pick(&arrival.values),
+            pick(arrival.predictions(batch.steps())),
             pick(&targets.values),
         ];
         let shape = [columns.len(), rows.len()];
@@ -95,7 +143,7 @@ impl Updater {
         let actions = pick_actions(batch, &rows);
         let select = |parameters: &Tensor<2>| {
             let chosen = upload_indices(&rows, &self.device);
-            parameters.clone().select(0, chosen).autodiff()
+            tracking.of(parameters.clone().select(0, chosen))
         };
         Some(Minibatch {
             input,
@@ -111,10 +159,31 @@ impl Updater {
         })
     }
 
+    /// Which rows are learnt from, and what the network is run over for them.
+    pub(super) fn gather_input(
+        &self,
+        material: &Material<'_>,
+        units: &[usize],
+        tracking: Tracking,
+    ) -> (Vec<usize>, Input) {
+        if self.network.core != CoreSpec::None {
+            return self.gather_columns(material, units, tracking);
+        }
+        let observations = pick_observations(material.batch, units);
+        let device = tracking.device(&self.device);
+        let observations = upload(observations.as_ref(), units.len(), &device);
+        (units.to_vec(), Input::Rows(observations))
+    }
+
     /// Whole columns from their stored states, time-major; and which rows are learnt from.
-    fn gather_columns(&self, material: &Material<'_>, columns: &[usize]) -> (Vec<usize>, Input) {
+    fn gather_columns(
+        &self,
+        material: &Material<'_>,
+        columns: &[usize],
+        tracking: Tracking,
+    ) -> (Vec<usize>, Input) {
         let batch = material.batch;
-        let device = self.device.clone().autodiff();
+        let device = tracking.device(&self.device);
         let row_of = |t: usize, column: usize| t * batch.columns + column;
         let all: Vec<usize> = (0..batch.t)
             .flat_map(|t| columns.iter().map(move |&column| row_of(t, column)))
@@ -134,7 +203,7 @@ impl Updater {
         let sequence = Sequence {
             observations: upload(observations.as_ref(), all.len(), &device),
             length: batch.t,
-            state: Some(self.upload_states(&states, columns.len()).autodiff()),
+            state: Some(tracking.of(self.upload_states(&states, columns.len()))),
             keep: Some(Tensor::from_data(
                 TensorData::new(keep, [batch.t, columns.len()]),
                 &device,
@@ -146,44 +215,49 @@ impl Updater {
         (rows, Input::Columns(Box::new(sequence), selection))
     }
 
-    /// One optimiser step: policy loss with its penalty + value coefficient * value loss - entropy coefficient * entropy.
+    /// The surrogate and the entropy of a minibatch, for distributions with these `parameters` [N, P].
+    pub(super) fn policy_terms(&self, minibatch: &Minibatch, parameters: Tensor<2>) -> PolicyTerms {
+        let distribution = Distribution::new(&self.actions, parameters, minibatch.mask.clone());
+        let log_probs = distribution.log_prob(minibatch.actions.clone());
+        let entropy = distribution.entropy().mean();
+        let loss = policy_loss(
+            &self.config.surrogate,
+            CurrentLogProb(log_probs.clone()),
+            minibatch.proximal.clone(),
+            minibatch.behaviour.clone(),
+            minibatch.advantages.clone(),
+            None,
+        );
+        PolicyTerms {
+            distribution,
+            log_probs,
+            loss,
+            entropy,
+        }
+    }
+
+    /// One optimiser step: policy loss with its penalty + value coefficient * value loss - entropy coefficient * entropy;
+    /// with a trust region, of the critic alone.
     ///
     /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
     pub(super) fn step(&mut self, minibatch: Minibatch, rates: Rates) -> (Tensor<1>, Tensor<1>) {
-        let learnt = &mut self.learnt;
-        let (parameters, values) = match minibatch.input {
-            Input::Rows(observations) => learnt.model.forward(observations),
-            Input::Columns(sequence, selection) => {
-                let unrolled = learnt.model.unroll(*sequence);
-                match selection {
-                    Some(rows) => (
-                        unrolled.parameters.select(0, rows.clone()),
-                        unrolled.values.select(0, rows),
-                    ),
-                    None => (unrolled.parameters, unrolled.values),
-                }
-            }
+        let outputs = minibatch.input.clone().run(&self.learnt.model);
+        let values = match outputs.action_values {
+            Some(values) => of_actions(values, minibatch.actions.clone()),
+            None => outputs.values,
         };
-        let proximal_distribution = minibatch
-            .proximal_parameters
-            .map(|parameters| Distribution::new(&self.actions, parameters, minibatch.mask.clone()));
-        let distribution = Distribution::new(&self.actions, parameters, minibatch.mask);
-        let current = distribution.log_prob(minibatch.actions);
-        let entropy = distribution.entropy().mean();
-        let mut policy = policy_loss(
-            &self.config.surrogate,
-            CurrentLogProb(current.clone()),
-            minibatch.proximal,
-            minibatch.behaviour,
-            minibatch.advantages,
-            None,
-        );
-        if let (Some(beta), Some(penalty), Some(proximal)) =
-            (rates.penalty, self.config.penalty, proximal_distribution)
-        {
-            let divergence = kl_penalty(penalty.direction, &distribution, &proximal, None);
+        let terms = self.policy_terms(&minibatch, outputs.parameters);
+        let (mut policy, entropy) = (terms.loss, terms.entropy);
+        if let (Some(beta), Some(penalty), Some(proximal)) = (
+            rates.penalty,
+            self.config.penalty,
+            minibatch.proximal_parameters,
+        ) {
+            let proximal = Distribution::new(&self.actions, proximal, minibatch.mask);
+            let divergence = kl_penalty(penalty.direction, &terms.distribution, &proximal, None);
             policy = policy + divergence.mul_scalar(beta);
         }
+        let learnt = &mut self.learnt;
         // With PopArt, errors count in units of the targets' deviation.
         let unit = learnt.statistics.value_unit();
         let value = value_loss(
@@ -193,8 +267,11 @@ impl Updater {
             minibatch.targets.mul_scalar(unit),
             None,
         );
-        let loss = policy.clone() + value.clone().mul_scalar(self.config.value_coefficient)
-            - entropy.clone().mul_scalar(rates.entropy);
+        let critic = value.clone().mul_scalar(self.config.value_coefficient);
+        let loss = match self.config.trust_region {
+            Some(_) => critic,
+            None => policy.clone() + critic - entropy.clone().mul_scalar(rates.entropy),
+        };
         let mut gradients = GradientsParams::from_grads(loss.backward(), &learnt.model);
         let norm = clip_global_norm(&learnt.model, &mut gradients, self.config.gradient_norm_max)
             .unwrap_or_else(|| Tensor::zeros([1], &self.device));
@@ -206,7 +283,7 @@ impl Updater {
         let losses = [policy, value, entropy].map(Tensor::without_autodiff);
         (
             Tensor::cat(losses.into_iter().chain([norm]).collect(), 0),
-            current.without_autodiff(),
+            terms.log_probs.without_autodiff(),
         )
     }
 }
@@ -232,7 +309,7 @@ fn pick_actions(batch: &Batch, rows: &[usize]) -> Actions {
 }
 
 /// Masks [N, M] of some rows; empty if there are none.
-fn pick_masks(batch: &Batch, rows: &[usize]) -> Vec<u8> {
+pub(super) fn pick_masks(batch: &Batch, rows: &[usize]) -> Vec<u8> {
     let len = batch.action_masks.len() / batch.steps().max(1);
     rows.iter()
         .flat_map(|&row| &batch.action_masks[row * len..(row + 1) * len])

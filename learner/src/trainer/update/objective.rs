@@ -14,11 +14,14 @@ use springbok_common::{
 use super::{
     Material, Trace, UpdateConfig, Updater,
     forward::{self, Evaluation, upload_mask},
+    phasic::Phase,
 };
 use crate::algorithm::{
     health::kl_estimates,
     penalty::{Adaptation, PenaltyConfig, Weighting},
+    phasic::PhasicConfig,
     surrogate::{self, SurrogateConfig, SurrogateKind},
+    trust_region::TrustRegionConfig,
 };
 
 /// Multiple of `kl_stop` beyond which no further pass is begun; OpenAI's Spinning Up uses the same.
@@ -27,14 +30,14 @@ const KL_STOP_FACTOR: f64 = 1.5;
 /// The policy's loss of a configuration.
 pub(super) fn surrogate(algorithm: &AlgorithmConfig) -> SurrogateConfig {
     let kind = match algorithm.objective {
-        Objective::Clip => match algorithm.ratio {
+        Objective::Clip | Objective::Ppg => match algorithm.ratio {
             Ratio::Behaviour => SurrogateKind::Behaviour,
             Ratio::Decoupled => SurrogateKind::Decoupled,
             Ratio::Proximal => SurrogateKind::Proximal,
             Ratio::Dual => SurrogateKind::Dual,
             Ratio::TargetNetwork => SurrogateKind::Appo,
         },
-        Objective::KlPenalty | Objective::Mdpo => SurrogateKind::Unclipped,
+        Objective::KlPenalty | Objective::Mdpo | Objective::TrustRegion => SurrogateKind::Unclipped,
         Objective::WeightedPg => SurrogateKind::WeightedPolicyGradient,
         Objective::A2c => SurrogateKind::PolicyGradient,
     };
@@ -54,8 +57,8 @@ pub(super) fn surrogate(algorithm: &AlgorithmConfig) -> SurrogateConfig {
 
 /// How often the target network of a configuration is refreshed, if it has one.
 pub(super) fn target_refresh_updates(algorithm: &AlgorithmConfig) -> Option<u64> {
-    let has_target =
-        algorithm.objective == Objective::Clip && algorithm.ratio == Ratio::TargetNetwork;
+    let clips = matches!(algorithm.objective, Objective::Clip | Objective::Ppg);
+    let has_target = clips && algorithm.ratio == Ratio::TargetNetwork;
     has_target.then_some(algorithm.target_refresh_updates)
 }
 
@@ -84,12 +87,37 @@ pub(super) fn penalty(algorithm: &AlgorithmConfig) -> Option<PenaltyConfig> {
                 MdpoSchedule::InverseStep => Weighting::InverseStep,
             },
         ),
-        Objective::Clip | Objective::WeightedPg | Objective::A2c => return None,
+        Objective::Clip
+        | Objective::WeightedPg
+        | Objective::A2c
+        | Objective::TrustRegion
+        | Objective::Ppg => return None,
     };
     Some(PenaltyConfig {
         direction,
         coefficient: algorithm.kl_coefficient,
         weighting,
+    })
+}
+
+/// The constants of a step within a trust region, if a configuration has one.
+pub(super) fn trust_region(algorithm: &AlgorithmConfig) -> Option<TrustRegionConfig> {
+    let bounded = algorithm.objective == Objective::TrustRegion;
+    bounded.then_some(TrustRegionConfig {
+        kl_max: algorithm.trust_region_kl_max,
+        damping: algorithm.trust_region_damping,
+        cg_iterations: algorithm.trust_region_cg_iterations,
+        fisher_stride: algorithm.trust_region_fisher_stride,
+    })
+}
+
+/// The constants of the phases, if a configuration has them.
+pub(super) fn phasic(algorithm: &AlgorithmConfig) -> Option<PhasicConfig> {
+    let has_phases = algorithm.objective == Objective::Ppg;
+    has_phases.then_some(PhasicConfig {
+        policy_updates: algorithm.ppg_policy_updates,
+        auxiliary_epochs: algorithm.ppg_auxiliary_epochs,
+        beta_clone: algorithm.ppg_beta_clone,
     })
 }
 
@@ -102,6 +130,8 @@ pub(super) struct Memory {
     pub(super) beta: f64,
     /// The target network.
     pub(super) target: Option<ActorCritic>,
+    /// Batches for the next auxiliary phase.
+    pub(super) phase: Option<Phase>,
 }
 
 impl Memory {
@@ -112,6 +142,7 @@ impl Memory {
                 .penalty
                 .map_or(f64::NAN, |penalty| penalty.coefficient),
             target: config.target_refresh_updates.map(|_| model.valid()),
+            phase: Phase::new(config),
         }
     }
 
@@ -133,7 +164,7 @@ impl Updater {
     pub(super) fn divergence(&self, material: &Material<'_>, arrival: &Evaluation) -> Option<f64> {
         let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
         let batch = material.batch;
-        let (parameters, _) = self.pass(&self.learnt.model.valid(), batch);
+        let parameters = self.pass(&self.learnt.model.valid(), batch).parameters;
         let distribution = |parameters: Tensor<2>| {
             let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
             Distribution::new(&self.actions, parameters, mask)

@@ -1,5 +1,6 @@
 //! What an update reports.
 
+use super::{AuxiliaryMetrics, TrustRegionMetrics};
 use crate::algorithm::{
     health::{self, Health, LagRow, Samples},
     surrogate::{SurrogateConfig, SurrogateKind},
@@ -21,10 +22,14 @@ pub struct UpdateMetrics {
     pub epochs: usize,
     /// KL(pi_prox || pi), estimator k3, in nats.
     pub approx_kl: f64,
-    /// The divergence that is penalised, exactly, after all optimiser steps, in nats; NaN without a penalty.
+    /// The divergence that is penalised or bounded, exactly, after all steps of the policy, in nats; NaN without either.
     pub kl: f64,
     /// Weight of the penalty on it in this update; NaN without a penalty.
     pub kl_coefficient: f64,
+    /// The step within a trust region, if there is one.
+    pub trust_region: Option<TrustRegionMetrics>,
+    /// The auxiliary phase, if one followed this update.
+    pub auxiliary: Option<AuxiliaryMetrics>,
     /// Share of steps whose ratio (the one that the configured loss clips) is outside the clip range.
     pub clip_fraction: f64,
     /// Effective sample size of pi_prox / mu, in (0, 1]: how stale the batch was.

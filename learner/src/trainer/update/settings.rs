@@ -1,15 +1,17 @@
 //! The constants of an update, out of the configuration.
 
 use springbok_common::config::{
-    AdvantageNormalisation, AlgorithmConfig, Critic, PgTarget, RecomputeTargets, Schedule,
-    ValueLoss,
+    AdvantageNormalisation, AlgorithmConfig, Critic, Objective, PgTarget, RecomputeTargets,
+    Schedule, ValueLoss,
 };
 
 use super::objective;
 use crate::algorithm::{
     penalty::PenaltyConfig,
+    phasic::PhasicConfig,
     schedule::Linear,
     surrogate::SurrogateConfig,
+    trust_region::TrustRegionConfig,
     value_loss::ValueLossKind,
     vtrace::{self, VtraceConfig},
 };
@@ -23,6 +25,9 @@ pub enum CriticKind {
     Gae,
     /// Returns of so many steps, with gamma of V-trace's constants.
     NStep(usize),
+    /// Retrace for the values of actions, with gamma and lambda of V-trace's constants. The network must have a critic of
+    /// actions.
+    Retrace,
 }
 
 /// All that an update depends on besides the batch.
@@ -39,6 +44,11 @@ pub struct UpdateConfig {
     pub target_refresh_updates: Option<u64>,
     /// A penalty on the divergence from the proximal policy that is added to the policy's loss.
     pub penalty: Option<PenaltyConfig>,
+    /// The policy takes one step within a trust region; the passes then train the critic alone. The network has separate
+    /// torsos.
+    pub trust_region: Option<TrustRegionConfig>,
+    /// Auxiliary phases. The network has separate torsos and a second value head.
+    pub phasic: Option<PhasicConfig>,
     /// No further pass is begun once k3 of (pi_prox || pi) is above 1.5 times this, in nats.
     pub kl_stop: Option<f64>,
     /// The critic's loss.
@@ -96,10 +106,13 @@ impl From<&AlgorithmConfig> for UpdateConfig {
                 Critic::Vtrace => CriticKind::Vtrace,
                 Critic::Gae => CriticKind::Gae,
                 Critic::NStep => CriticKind::NStep(algorithm.n_step),
+                Critic::Retrace => CriticKind::Retrace,
             },
             surrogate: objective::surrogate(algorithm),
             target_refresh_updates: objective::target_refresh_updates(algorithm),
             penalty: objective::penalty(algorithm),
+            trust_region: objective::trust_region(algorithm),
+            phasic: objective::phasic(algorithm),
             kl_stop: algorithm.kl_stop,
             value_loss: match algorithm.value_loss {
                 ValueLoss::Mse => ValueLossKind::Mse,
@@ -119,7 +132,10 @@ impl From<&AlgorithmConfig> for UpdateConfig {
             value_learning_rate: over_run(rates, algorithm.value_learning_rate),
             adam_epsilon: algorithm.adam_epsilon,
             gradient_norm_max: algorithm.gradient_norm_max,
-            epochs: algorithm.epochs,
+            epochs: match algorithm.objective {
+                Objective::TrustRegion => algorithm.trust_region_critic_epochs,
+                _ => algorithm.epochs,
+            },
             minibatches: algorithm.minibatches,
             advantage_normalisation: algorithm.advantage_normalisation,
             recompute_targets: algorithm.recompute_targets,

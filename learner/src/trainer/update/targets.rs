@@ -5,6 +5,7 @@ use springbok_common::config::AdvantageNormalisation;
 use super::{CriticKind, Material, Updater, forward::Evaluation};
 use crate::algorithm::{
     normalise::{Moments, moments, normalise},
+    retrace::retrace,
     returns::{Transitions, gae, n_step},
     vtrace::vtrace,
 };
@@ -12,6 +13,7 @@ use crate::algorithm::{
 /// What the losses aim at; all [T, B].
 #[derive(Clone)]
 pub(super) struct Targets {
+    /// Of what the critic predicts: the states' values, or those of the taken actions.
     pub(super) values: Vec<f32>,
     /// Normalised if that is done over the whole batch.
     pub(super) advantages: Vec<f32>,
@@ -31,15 +33,22 @@ impl Updater {
             columns: batch.columns,
         };
         let constants = &self.config.vtrace;
+        let log_rhos = || -> Vec<f32> {
+            let learner = evaluation.anchor().iter();
+            let pairs = learner.zip(&batch.behaviour_log_probs);
+            pairs
+                .map(|(learner, behaviour)| learner - behaviour)
+                .collect()
+        };
         let (values, advantages) = match self.config.critic {
             CriticKind::Vtrace => {
-                let log_rhos: Vec<f32> = evaluation
-                    .anchor()
-                    .iter()
-                    .zip(&batch.behaviour_log_probs)
-                    .map(|(learner, behaviour)| learner - behaviour)
-                    .collect();
-                let result = vtrace(&transitions, &log_rhos, constants);
+                let result = vtrace(&transitions, &log_rhos(), constants);
+                (result.targets, result.advantages)
+            }
+            CriticKind::Retrace => {
+                let predictions = evaluation.predictions(batch.steps());
+                let (gamma, lambda) = (constants.gamma, constants.lambda);
+                let result = retrace(&transitions, predictions, &log_rhos(), gamma, lambda);
                 (result.targets, result.advantages)
             }
             CriticKind::Gae => {

@@ -1,6 +1,9 @@
 //! Which settings of the algorithm go together.
 
-use crate::config::tests::{only_fault, with};
+use crate::{
+    config::tests::{only_fault, with},
+    spec::{ActionSpec, EnvironmentSpec, ObservationSpec},
+};
 
 #[test]
 fn a_key_that_nothing_reads_is_a_fault() {
@@ -94,6 +97,43 @@ fn a_key_that_nothing_reads_is_a_fault() {
         ),
         (&["algorithm.n_step=3"], "the critic is \"vtrace\""),
         (
+            &["algorithm.critic=retrace", "algorithm.c_bar=0.5"],
+            "cuts its traces at 1",
+        ),
+        (
+            &["algorithm.objective=trust_region", "algorithm.epochs=2"],
+            "one step a batch",
+        ),
+        (
+            &[
+                "algorithm.objective=trust_region",
+                "algorithm.policy_learning_rate=0.001",
+            ],
+            "bounds its step",
+        ),
+        (
+            &["algorithm.objective=trust_region", "algorithm.kl_stop=1"],
+            "no further pass",
+        ),
+        (
+            &["algorithm.objective=trust_region", "algorithm.ratio=dual"],
+            "clips no ratio",
+        ),
+        (
+            &["algorithm.trust_region_kl_max=0.1"],
+            "trust_region_kl_max",
+        ),
+        (
+            &["algorithm.trust_region_damping=1"],
+            "trust_region_damping",
+        ),
+        (&["algorithm.trust_region_cg_iterations=5"], "cg_iterations"),
+        (&["algorithm.trust_region_fisher_stride=5"], "fisher_stride"),
+        (&["algorithm.trust_region_critic_epochs=3"], "critic_epochs"),
+        (&["algorithm.ppg_policy_updates=8"], "ppg_policy_updates"),
+        (&["algorithm.ppg_auxiliary_epochs=9"], "auxiliary_epochs"),
+        (&["algorithm.ppg_beta_clone=2"], "ppg_beta_clone"),
+        (
             &["learner.reservoir_batches=4"],
             "nothing is trained on again",
         ),
@@ -119,6 +159,39 @@ fn ranges_and_contradictions_are_faults() {
             "no further pass",
         ),
         (&["algorithm.kl_stop=0"], "algorithm.kl_stop"),
+        (
+            &[
+                "algorithm.objective=trust_region",
+                "policy.shared_torso=true",
+            ],
+            "a step of its own",
+        ),
+        (
+            &["algorithm.objective=ppg", "policy.shared_torso=true"],
+            "teaches the policy's torso",
+        ),
+        (
+            &["algorithm.objective=ppg", "algorithm.critic=retrace"],
+            "values of states",
+        ),
+        (
+            &[
+                "algorithm.objective=trust_region",
+                "algorithm.trust_region_kl_max=0",
+            ],
+            "trust_region_kl_max",
+        ),
+        (
+            &[
+                "algorithm.objective=trust_region",
+                "algorithm.trust_region_critic_epochs=0",
+            ],
+            "trust_region_critic_epochs",
+        ),
+        (
+            &["algorithm.objective=ppg", "algorithm.ppg_policy_updates=0"],
+            "ppg_policy_updates",
+        ),
         (&["algorithm.dual_clip=1"], "above 1"),
         (&["algorithm.ratio_clamp=0.05"], "above 1"),
         (
@@ -226,4 +299,47 @@ fn uncorrected_objectives_are_advised_against_what_makes_them_wrong() {
     let reused = ["algorithm.ratio=proximal", "learner.reuse=2"];
     assert!(advice(&reused).contains("every batch stale"));
     assert!(advice(&["learner.reuse=2", "learner.reservoir_batches=4"]).is_empty());
+}
+
+/// What a choice of objective or critic asks of the environment's action and of the epochs.
+#[test]
+fn values_of_actions_are_for_one_discrete_action_without_masks() {
+    let config = with(&["algorithm.critic=retrace"]).unwrap().config;
+    let environment = |action| {
+        let observation = ObservationSpec::floats([2], [-1.0, 1.0]);
+        EnvironmentSpec::new("E", observation, action)
+    };
+    assert_eq!(
+        config.check_against(&environment(ActionSpec::Discrete(3))),
+        Ok(())
+    );
+    for (environment, named) in [
+        (
+            environment(ActionSpec::MultiDiscrete(vec![2, 2])),
+            "one discrete action",
+        ),
+        (
+            environment(ActionSpec::Box {
+                low: vec![0.0],
+                high: vec![1.0],
+            }),
+            "one discrete action",
+        ),
+        (
+            environment(ActionSpec::Discrete(3)).with_action_mask(),
+            "masks its actions",
+        ),
+    ] {
+        let error = config.check_against(&environment).unwrap_err();
+        assert_eq!(error.faults().len(), 1, "{error}");
+        assert!(error.faults()[0].contains(named), "{error}");
+    }
+}
+
+#[test]
+fn phasic_policy_gradient_is_advised_one_pass() {
+    let advice = |sets: &[&str]| with(sets).unwrap().config.advice();
+    let phasic = advice(&["algorithm.objective=ppg"]);
+    assert!(phasic[0].contains("auxiliary phases"), "{phasic:?}");
+    assert!(advice(&["algorithm.objective=ppg", "algorithm.epochs=1"]).is_empty());
 }

@@ -294,7 +294,9 @@ fn the_divergence_is_the_exact_one_of_the_whole_batch() {
     let mut updater = updater(configured(&objective(Objective::KlPenalty)), 2);
     let batch = batch(&updater, 1, 0.3);
     let logits = |updater: &Updater| {
-        let (parameters, _) = updater.pass(&updater.learnt.model.valid(), &batch);
+        let parameters = updater
+            .pass(&updater.learnt.model.valid(), &batch)
+            .parameters;
         let flat: Vec<f32> = parameters.into_data().try_into_vec().unwrap();
         flat
     };

@@ -1,0 +1,224 @@
+//! The phases of PPG: batches are kept until an auxiliary phase trains on all of them.
+
+use std::sync::Arc;
+
+use burn::{
+    module::Module,
+    optim::{AdamConfig, GradientsParams, ModuleOptimizer},
+    tensor::Tensor,
+};
+use rand::seq::SliceRandom;
+use springbok_common::{arrays::Actions, policy::Distribution};
+
+use super::{
+    Material, Rates, Targets, UpdateConfig, UpdateFault, Updater,
+    forward::{read, upload_indices, upload_mask},
+    minibatch::{Tracking, pick_masks},
+};
+use crate::{
+    algorithm::{
+        gradient::{clip_global_norm, split_off},
+        phasic::{AuxiliaryLoss, PhasicConfig, auxiliary_loss},
+    },
+    trainer::batch::Batch,
+};
+
+/// What an auxiliary phase did: means over its optimiser steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AuxiliaryMetrics {
+    /// Loss of the second value head.
+    pub auxiliary_value_loss: f64,
+    /// Divergence from the policy before the phase, in nats.
+    pub clone_kl: f64,
+    /// Loss of the value network.
+    pub value_loss: f64,
+}
+
+/// What is remembered between auxiliary phases; a clone shares the batches.
+#[derive(Clone)]
+pub(super) struct Phase {
+    stored: Vec<Arc<Stored>>,
+    /// Of auxiliary phases alone.
+    optimiser: ModuleOptimizer,
+}
+
+/// A batch without what only the policy's loss needs.
+struct Stored {
+    batch: Batch,
+    learnable: Vec<bool>,
+    /// [T, B]: as they were when the batch arrived.
+    targets: Vec<f32>,
+}
+
+impl Phase {
+    pub(super) fn new(config: &UpdateConfig) -> Option<Self> {
+        config.phasic.map(|_| Self {
+            stored: Vec::new(),
+            optimiser: AdamConfig::new()
+                .with_epsilon(config.adam_epsilon as f32)
+                .init(),
+        })
+    }
+}
+
+impl Stored {
+    fn of(material: &Material<'_>, targets: &Targets) -> Self {
+        let batch = material.batch.clone();
+        Self {
+            batch: Batch {
+                actions: Actions::default(),
+                behaviour_log_probs: Vec::new(),
+                actors: Vec::new(),
+                ..batch
+            },
+            learnable: material.learnable.clone(),
+            targets: targets.values.clone(),
+        }
+    }
+
+    fn material(&self) -> Material<'_> {
+        Material {
+            rewards: Vec::new(),
+            learnable: self.learnable.clone(),
+            batch: &self.batch,
+        }
+    }
+}
+
+impl Updater {
+    /// Keeps a batch, and after enough of them trains on all. `None` without phases or while one is not over.
+    ///
+    /// # Errors
+    /// [`UpdateFault::NonFinite`].
+    pub(super) fn auxiliary_phase(
+        &mut self,
+        material: &Material<'_>,
+        targets: &Targets,
+        rates: Rates,
+    ) -> Result<Option<AuxiliaryMetrics>, UpdateFault> {
+        let (Some(config), Some(phase)) = (self.config.phasic, &mut self.learnt.memory.phase)
+        else {
+            return Ok(None);
+        };
+        phase.stored.push(Arc::new(Stored::of(material, targets)));
+        if phase.stored.len() < config.policy_updates {
+            return Ok(None);
+        }
+        let stored = std::mem::take(&mut phase.stored);
+        let trace = self.train_again(config, &stored, rates);
+        means(trace).map(Some)
+    }
+
+    /// The optimiser steps of an auxiliary phase: in each pass the minibatches of all batches, none of which mixes two, in
+    /// random order. Their losses, `[3]` each.
+    fn train_again(
+        &mut self,
+        config: PhasicConfig,
+        stored: &[Arc<Stored>],
+        rates: Rates,
+    ) -> Vec<Tensor<1>> {
+        let model = self.learnt.model.valid();
+        let old: Vec<Tensor<2>> = stored
+            .iter()
+            .map(|stored| self.pass(&model, &stored.batch).parameters)
+            .collect();
+        let materials: Vec<Material<'_>> = stored.iter().map(|stored| stored.material()).collect();
+        let mut trace = Vec::new();
+        for _ in 0..config.auxiliary_epochs {
+            let mut order = Vec::new();
+            for (index, material) in materials.iter().enumerate() {
+                let plan = self.passes(material, 1).into_iter().flatten();
+                order.extend(plan.map(|units| (index, units)));
+            }
+            order.shuffle(&mut self.rng);
+            for (index, units) in order {
+                if self.stop.is_cancelled() {
+                    return trace;
+                }
+                let targets = &stored[index].targets;
+                let old = &old[index];
+                let step =
+                    self.auxiliary_step(config, &materials[index], targets, old, &units, rates);
+                trace.extend(step);
+            }
+        }
+        trace
+    }
+
+    /// One optimiser step of an auxiliary phase; `None` if there is nothing to learn from `units`.
+    fn auxiliary_step(
+        &mut self,
+        config: PhasicConfig,
+        material: &Material<'_>,
+        targets: &[f32],
+        old: &Tensor<2>,
+        units: &[usize],
+        rates: Rates,
+    ) -> Option<Tensor<1>> {
+        let device = self.device.clone().autodiff();
+        let (rows, input) = self.gather_input(material, units, Tracking::Gradients);
+        if rows.is_empty() {
+            return None;
+        }
+        let unit = self.learnt.statistics.value_unit();
+        let targets: Vec<f32> = rows.iter().map(|&row| targets[row]).collect();
+        let targets = Tensor::<1>::from_data(targets.as_slice(), &device).mul_scalar(unit);
+        let mask = upload_mask(&pick_masks(material.batch, &rows), rows.len(), &device);
+        let old = old.clone().select(0, upload_indices(&rows, &self.device));
+        let distribution = |parameters| Distribution::new(&self.actions, parameters, mask.clone());
+        let outputs = input.run(&self.learnt.model);
+        let AuxiliaryLoss {
+            total,
+            auxiliary,
+            clone,
+            value,
+        } = auxiliary_loss(
+            config.beta_clone,
+            outputs.auxiliary_values?.mul_scalar(unit),
+            outputs.values.mul_scalar(unit),
+            targets,
+            &distribution(old.autodiff()),
+            &distribution(outputs.parameters),
+        );
+        let learnt = &mut self.learnt;
+        let phase = learnt.memory.phase.as_mut()?;
+        let mut gradients = GradientsParams::from_grads(total.backward(), &learnt.model);
+        let _ = clip_global_norm(&learnt.model, &mut gradients, self.config.gradient_norm_max);
+        let of_value = split_off(&learnt.model, &mut gradients, &self.value_parameters);
+        let optimiser = &mut phase.optimiser;
+        let model = optimiser.step(rates.policy, learnt.model.clone(), gradients);
+        learnt.model = optimiser.step(rates.value, model, of_value);
+        let losses = [auxiliary, clone, value].map(Tensor::without_autodiff);
+        Some(Tensor::cat(losses.into(), 0))
+    }
+}
+
+/// Means over all steps.
+fn means(trace: Vec<Tensor<1>>) -> Result<AuxiliaryMetrics, UpdateFault> {
+    let steps = trace.len().max(1) as f64;
+    let losses = if trace.is_empty() {
+        Vec::new()
+    } else {
+        read(Tensor::cat(trace, 0))
+    };
+    let mut sums = [0.0; 3];
+    for step in losses.chunks_exact(sums.len()) {
+        for (sum, loss) in sums.iter_mut().zip(step) {
+            *sum += f64::from(*loss) / steps;
+        }
+    }
+    if sums.iter().any(|sum| !sum.is_finite()) {
+        return Err(UpdateFault::NonFinite {
+            what: "a loss of the auxiliary phase",
+        });
+    }
+    let [auxiliary_value_loss, clone_kl, value_loss] = sums;
+    Ok(AuxiliaryMetrics {
+        auxiliary_value_loss,
+        clone_kl,
+        value_loss,
+    })
+}
+
+#[cfg(test)]
+mod tests;
