@@ -66,7 +66,8 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
             "frontier",
             "Throughput against policy lag",
             &format!(
-                "Median over seeds; whiskers: range.{} Up is faster, left is fresher.",
+                "Median over seeds; whiskers: range; marks at the same lag are moved apart a little.{} Up is faster, left is \
+                 fresher.",
                 notes_mean(groups)
             ),
             &against_lag(
