@@ -66,8 +66,7 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
             "frontier",
             "Throughput against policy lag",
             &format!(
-                "Median over seeds; whiskers: range; marks at the same lag are moved apart a little.{} Up is faster, left is \
-                 fresher.",
+                "Median over seeds; whiskers: range.{} Up is faster, left is fresher.",
                 notes_mean(groups)
             ),
             &against_lag(
@@ -137,10 +136,14 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
 }
 
 fn notes_mean(groups: &Groups) -> String {
-    match groups.along {
-        Some(_) => format!(" Numbers at the marks: {}.", groups.along_short),
-        None => String::new(),
+    let mut text = String::new();
+    if groups.series.len() > 1 {
+        text.push_str(" Lines are moved apart a little where they would cover each other.");
     }
+    if groups.along.is_some() {
+        text += &format!(" Numbers at the marks: {}.", groups.along_short);
+    }
+    text
 }
 
 /// Every group as a mark over its measured mean lag; marks of a line are joined.
