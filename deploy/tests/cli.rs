@@ -40,7 +40,7 @@ fn assert_contains(text: &str, part: &str) {
 fn help_names_every_verb_and_the_exit_codes() {
     let text = stdout(&run(&["--help"], 0));
     for part in [
-        "train", "learner", "actor", "eval", "envs", "bench", "config", "130",
+        "train", "learner", "actor", "eval", "lab", "report", "envs", "bench", "config", "130",
     ] {
         assert_contains(&text, part);
     }
@@ -104,6 +104,14 @@ fn usage_faults_exit_64_and_say_which() {
         (&["train", "--env", "Nonesuch-v0"], "Nonesuch-v0"),
         (&["train", "--actors", "many"], "actor.count"),
         (&["actor", "--learner", "not a url"], "not a url"),
+        (&["lab"], "--out"),
+        (&["lab", "--dry-run", "--sweep", "lag"], "no `=`"),
+        (&["lab", "--dry-run", "--preset", "x"], "corrections"),
+        (
+            &["lab", "--dry-run", "--sweep", "run.seed=1,2"],
+            "use --seeds",
+        ),
+        (&["report"], "Usage"),
     ] {
         let output = run(arguments, 64);
         assert_contains(&stderr(&output), part);
@@ -343,6 +351,56 @@ fn a_launcher_passes_on_what_its_learner_says() {
         64,
     );
     assert_contains(&stderr(&output), &address);
+}
+
+#[test]
+fn a_plan_is_printed_as_a_command_and_nothing_is_run() {
+    let text = stdout(&run(
+        &[
+            "lab",
+            "--dry-run",
+            "--preset",
+            "reuse",
+            "--sweep",
+            "lag=none;per-actor:0,4",
+            "--seeds",
+            "2",
+            "--total-steps",
+            "1000",
+            "--set",
+            "run.deterministic=false",
+        ],
+        0,
+    ));
+    for part in [
+        "--set 'algorithm.minibatches=2'",
+        "--sweep 'algorithm.epochs=1,2,4,8'",
+        "--sweep 'lag.inject=none;per-actor:0,4'",
+        "--seeds 2",
+        "16 runs, 16000 steps together",
+        "epochs-8_lag-per-actor-0-4_seed-2",
+    ] {
+        assert_contains(&text, part);
+    }
+}
+
+#[test]
+fn a_report_needs_a_grid_or_a_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    assert_contains(&stderr(&run(&["report", path], 74)), "summary.json");
+
+    fs::write(
+        directory.path().join("summary.json"),
+        "{\"environment\":\"Catch\"}",
+    )
+    .unwrap();
+    assert_contains(&stdout(&run(&["report", path], 0)), "report.html");
+    let page = fs::read_to_string(directory.path().join("report.html")).unwrap();
+    assert_contains(&page, "No episode has ended.");
+
+    fs::write(directory.path().join("results.jsonl"), "{\n").unwrap();
+    assert_contains(&stderr(&run(&["report", path], 74)), "line 1");
 }
 
 #[test]

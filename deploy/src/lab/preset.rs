@@ -90,3 +90,39 @@ pub(crate) const PRESETS: [Preset; 4] = [
 pub(crate) fn find(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use springbok_common::config::Config;
+
+    use super::{
+        super::plan::{Grid, sweep, variant},
+        *,
+    };
+
+    #[test]
+    fn every_preset_is_a_grid_of_configurations_without_faults() {
+        for preset in &PRESETS {
+            let grid = Grid::new(
+                preset
+                    .variants
+                    .iter()
+                    .map(|text| variant(text).unwrap())
+                    .collect(),
+                preset
+                    .sweeps
+                    .iter()
+                    .map(|text| sweep(text).unwrap())
+                    .collect(),
+                preset.seeds,
+            )
+            .unwrap();
+            for cell in grid.cells(1) {
+                let mut sets: Vec<String> = preset.sets.iter().map(ToString::to_string).collect();
+                sets.extend(cell.sets);
+                let loaded = Config::load(None, std::iter::empty(), &sets);
+                assert!(loaded.is_ok(), "{} {}: {loaded:?}", preset.name, cell.name);
+            }
+        }
+    }
+}

@@ -122,6 +122,11 @@ pub(crate) fn pure_module(path: &str) -> bool {
         || is_module(path, "learner/src/verdict")
         || is_module(path, "learner/src/watchdog")
         || is_module(path, "actor/src/session")
+        || is_module(path, "deploy/src/lab/plan")
+        || is_module(path, "deploy/src/lab/measured")
+        || is_module(path, "deploy/src/lab/curve")
+        || is_module(path, "deploy/src/lab/rows")
+        || is_module(path, "deploy/src/lab/report")
 }
 
 fn outside_world(line: Line) -> bool {

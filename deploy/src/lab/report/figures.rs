@@ -136,10 +136,14 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
 }
 
 fn notes_mean(groups: &Groups) -> String {
-    match groups.along {
-        Some(_) => format!(" Numbers at the marks: {}.", groups.along_short),
-        None => String::new(),
+    let mut text = String::new();
+    if groups.series.len() > 1 {
+        text.push_str(" Lines are moved apart a little where they would cover each other.");
     }
+    if groups.along.is_some() {
+        text += &format!(" Numbers at the marks: {}.", groups.along_short);
+    }
+    text
 }
 
 /// Every group as a mark over its measured mean lag; marks of a line are joined.

@@ -63,7 +63,11 @@ pub(super) fn of_run(groups: &Groups, run: &Run) -> Vec<Figure> {
         ),
     ];
     let of_grid = figures::of_grid(groups, std::slice::from_ref(run)).into_iter();
-    figures.extend(of_grid.filter(|figure| SHARED.contains(&figure.name.as_str())));
+    let shared = of_grid.filter(|figure| SHARED.contains(&figure.name.as_str()));
+    figures.extend(shared.map(|figure| Figure {
+        caption: figure.caption.replace(" Median over seeds.", ""),
+        ..figure
+    }));
     figures
 }
 

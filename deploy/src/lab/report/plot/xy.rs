@@ -15,6 +15,10 @@ const LEGEND_ROW: f64 = 18.0;
 /// Room of a legend's sample line.
 const SAMPLE: f64 = 30.0;
 const TICKS_MAX: usize = 7;
+/// Room between the ends of the axis and markers that lie there.
+const PADDING: f64 = 14.0;
+/// By how much marks of neighbouring series with whiskers are moved apart.
+const APART: f64 = 5.0;
 
 /// An axis of numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +104,8 @@ pub(crate) struct Plot {
 /// Where things are on the drawing.
 struct Frame {
     left: f64,
+    /// Room at both ends of the horizontal axis.
+    padding: f64,
     x: Option<Scale>,
     names: usize,
     y: Scale,
@@ -113,7 +119,7 @@ impl Frame {
         };
         let up = self.y.place(y)?;
         Some((
-            self.left + across * (WIDTH - RIGHT - self.left),
+            self.left + self.padding + across * (WIDTH - RIGHT - self.left - 2.0 * self.padding),
             TOP + (1.0 - up) * AREA_HEIGHT,
         ))
     }
@@ -142,15 +148,27 @@ impl Plot {
             band(&mut pen, &frame, series);
         }
         let mut taken = Vec::new();
-        for series in &self.series {
-            lines(&mut pen, &frame, series, &mut taken);
+        for (at, series) in self.series.iter().enumerate() {
+            lines(&mut pen, &frame, series, self.shift(at), &mut taken);
         }
-        for series in &self.series {
-            notes(&mut pen, &frame, series, &mut taken);
+        for (at, series) in self.series.iter().enumerate() {
+            notes(&mut pen, &frame, series, self.shift(at), &mut taken);
         }
-        let bottom = TOP + AREA_HEIGHT + 2.0 * TEXT + 20.0;
+        let bottom = TOP + AREA_HEIGHT + 2.0 * TEXT + 24.0;
         let bottom = self.legend(&mut pen, bottom);
         pen.finish(WIDTH, bottom)
+    }
+
+    /// How far the marks of series `at` are moved to the right, so that whiskers at the same place do not cover each
+    /// other.
+    fn shift(&self, at: usize) -> f64 {
+        let mut marks = self.series.iter().flat_map(|series| &series.marks);
+        if self.series.len() < 2 || !marks.any(|mark| mark.y_range.is_some()) {
+            return 0.0;
+        }
+        let middle = (self.series.len() - 1) as f64 / 2.0;
+        let apart = APART.min(PADDING / middle.max(1.0));
+        (at as f64 - middle) * apart
     }
 
     fn frame(&self) -> Frame {
@@ -179,7 +197,15 @@ impl Plot {
             }
             XAxis::Names(_, names) => (None, names.len()),
         };
-        Frame { left, x, names, y }
+        let marked = self.series.iter().any(|series| series.line != Line::Plain);
+        let padding = if marked && names == 0 { PADDING } else { 0.0 };
+        Frame {
+            left,
+            padding,
+            x,
+            names,
+            y,
+        }
     }
 
     fn axes(&self, pen: &mut Pen, frame: &Frame) {
@@ -290,8 +316,9 @@ fn band(pen: &mut Pen, frame: &Frame, series: &Series) {
 }
 
 /// Draws line, whiskers and markers; `taken` learns where the markers are.
-fn lines(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
-    let placed = |mark: &Mark| frame.at(mark.x, mark.y);
+fn lines(pen: &mut Pen, frame: &Frame, series: &Series, shift: f64, taken: &mut Vec<Spot>) {
+    let shifted = |x: f64, y: f64| frame.at(x, y).map(|(x, y)| (x + shift, y));
+    let placed = |mark: &Mark| shifted(mark.x, mark.y);
     if series.line != Line::Marks {
         // A gap in the numbers is a gap in the line.
         for run in series.marks.split(|mark| placed(mark).is_none()) {
@@ -308,7 +335,7 @@ fn lines(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
     for mark in &series.marks {
         let Some(at) = placed(mark) else { continue };
         if let Some((low, high)) = mark.y_range
-            && let (Some(low), Some(high)) = (frame.at(mark.x, low), frame.at(mark.x, high))
+            && let (Some(low), Some(high)) = (shifted(mark.x, low), shifted(mark.x, high))
             && (low.1 - high.1) > 1.0
         {
             let ink = Ink::Series(series.style);
@@ -367,11 +394,12 @@ impl Spot {
 
 /// Writes each note above, below or beside its mark, wherever it covers nothing, or near it in a corner; a note without
 /// room is left to the tip.
-fn notes(pen: &mut Pen, frame: &Frame, series: &Series, taken: &mut Vec<Spot>) {
+fn notes(pen: &mut Pen, frame: &Frame, series: &Series, shift: f64, taken: &mut Vec<Spot>) {
     for mark in series.marks.iter().filter(|mark| !mark.note.is_empty()) {
         let Some((x, y)) = frame.at(mark.x, mark.y) else {
             continue;
         };
+        let x = x + shift;
         let width = text_width(&mark.note);
         let beside = width / 2.0 + 9.0;
         let corners = [
