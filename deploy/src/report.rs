@@ -27,9 +27,13 @@ fn in_words(summary: &Summary, run_directory: &Path, restarts: &Restarts) -> Str
     let mut text = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(text, "{}: {}", summary.environment, outcome(summary));
+    let again = match summary.reused_steps {
+        0 => String::new(),
+        steps => format!(" and {steps} again"),
+    };
     let _ = writeln!(
         text,
-        "{} environment steps, {} trained in {} updates, {:.1} s on {} ({:.0} steps/s)",
+        "{} environment steps, {} trained{again} in {} updates, {:.1} s on {} ({:.0} steps/s)",
         summary.env_steps,
         summary.trained_steps,
         summary.updates,

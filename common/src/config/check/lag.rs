@@ -67,6 +67,13 @@ impl Config {
                 self.lag.over_limit
             )
         });
+        faults.unless(self.learner.reuse <= 1, || {
+            format!(
+                "`run.deterministic` is true and `learner.reuse` is {}, but in lock-step every version asks for unrolls of \
+                 its own, and a batch that is reused makes versions that none are due for; set `learner.reuse` to 1",
+                self.learner.reuse
+            )
+        });
         let (batch, actors) = (self.learner.batch_unrolls, self.actor.count);
         faults.unless(actors == 0 || batch.is_multiple_of(actors), || {
             format!(

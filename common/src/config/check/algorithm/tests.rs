@@ -222,6 +222,10 @@ fn ranges_and_contradictions_are_faults() {
         ),
         (&["learner.reuse=0"], "learner.reuse"),
         (
+            &["learner.reuse=2", "run.deterministic=true"],
+            "versions that none are due for",
+        ),
+        (
             &["learner.reservoir_batches=0"],
             "learner.reservoir_batches",
         ),
