@@ -166,6 +166,20 @@ fn a_shared_network_with_normalised_observations() {
     ]);
 }
 
+/// Other heads lie in the same files and change nothing about the policy.
+#[test]
+fn critics_of_actions_and_second_value_heads() {
+    compare(&["--env", "CartPole-v1", "--set", "algorithm.critic=retrace"]);
+    compare(&[
+        "--env",
+        "Pendulum-v1",
+        "--set",
+        "algorithm.objective=ppg",
+        "--set",
+        "algorithm.ppg_policy_updates=4",
+    ]);
+}
+
 #[test]
 fn long_short_term_memory() {
     compare(&["--env", "TMaze", "--set", "policy.core=lstm"]);

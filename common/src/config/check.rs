@@ -136,6 +136,7 @@ impl Config {
                 show(self.algorithm.c_bar)
             ));
         }
+        advice.extend(self.phase_advice());
         advice.extend(self.algorithm.advice(self.learner.reuse));
         advice.extend(self.lag_advice());
         advice

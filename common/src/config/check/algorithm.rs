@@ -314,13 +314,6 @@ impl AlgorithmConfig {
     /// What is sound only under conditions that the configuration cannot promise; each batch is trained on `reuse` times.
     pub(super) fn advice(&self, reuse: usize) -> Vec<String> {
         let mut advice = Vec::new();
-        if self.objective == Objective::Ppg && self.epochs > 1 {
-            advice.push(format!(
-                "`algorithm.epochs` is {}, but phasic policy gradient is described with 1 pass over each batch between its \
-                 auxiliary phases, which make up for it; use 1",
-                self.epochs
-            ));
-        }
         let corrected = matches!(self.critic, Critic::Vtrace | Critic::Retrace);
         if self.objective == Objective::A2c && corrected {
             advice.push(format!(

@@ -25,6 +25,34 @@ impl Config {
         self.algorithm.trust_region_faults(faults);
         self.algorithm.ppg_faults(faults);
     }
+
+    /// What phasic policy gradient is described with.
+    pub(super) fn phase_advice(&self) -> Vec<String> {
+        let (algorithm, mut advice) = (&self.algorithm, Vec::new());
+        if algorithm.objective != Objective::Ppg {
+            return advice;
+        }
+        if algorithm.epochs > 1 {
+            advice.push(format!(
+                "`algorithm.epochs` is {}, but phasic policy gradient is described with 1 pass over each batch between its \
+                 auxiliary phases, which make up for it; use 1",
+                algorithm.epochs
+            ));
+        }
+        let scaled = !same(algorithm.reward_scale, 1.0)
+            || algorithm.reward_clip.is_some()
+            || algorithm.normalise_rewards
+            || self.policy.popart;
+        if !scaled {
+            advice.push(
+                "`algorithm.objective` = \"ppg\" weighs errors of values against a divergence in nats, but neither rewards nor \
+                 values are normalised: returns far above 1 drive the policy off in each auxiliary phase; set \
+                 `algorithm.normalise_rewards` to true, or choose `algorithm.reward_scale`"
+                    .to_owned(),
+            );
+        }
+        advice
+    }
 }
 
 impl AlgorithmConfig {

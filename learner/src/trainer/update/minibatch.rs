@@ -100,6 +100,14 @@ impl Input {
             }
         }
     }
+
+    /// Parameters of the distributions [N, P] by `model` alone: without memory no value is computed.
+    pub(super) fn policy(&self, model: &ActorCritic) -> Tensor<2> {
+        match self {
+            Self::Rows(observations) => model.act(observations.clone(), None).0,
+            Self::Columns(..) => self.clone().run(model).parameters,
+        }
+    }
 }
 
 impl Updater {

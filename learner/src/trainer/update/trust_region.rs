@@ -125,9 +125,9 @@ impl Updater {
     ) -> Option<Piece> {
         let gather = |tracking| self.gather(material, arrival, targets, units, tracking);
         let (tracked, still) = (gather(Tracking::Gradients)?, gather(Tracking::None)?);
-        let outputs = still.input.clone().run(&self.learnt.model.valid());
+        let parameters = still.input.policy(&self.learnt.model.valid());
         Some(Piece {
-            proximal: Distribution::new(&self.actions, outputs.parameters, still.mask.clone()),
+            proximal: Distribution::new(&self.actions, parameters, still.mask.clone()),
             tracked,
             still,
         })
@@ -192,7 +192,7 @@ impl Search<'_> {
     fn gradient(&self) -> Option<Vec<f64>> {
         let updater = self.updater;
         self.summed(&self.pieces, |piece, model| {
-            let parameters = piece.tracked.input.clone().run(model).parameters;
+            let parameters = piece.tracked.input.policy(model);
             let terms = updater.policy_terms(&piece.tracked, parameters);
             terms.entropy.mul_scalar(self.entropy) - terms.loss
         })
@@ -214,10 +214,10 @@ impl Search<'_> {
         let behind = self.point.moved(still, vector, -size)?;
         let sample = self.sample.as_ref().unwrap_or(&self.pieces);
         let mut product = self.summed(sample, |piece, model| {
-            let of = |model: &ActorCritic| piece.still.input.clone().run(model).parameters;
+            let of = |model: &ActorCritic| piece.still.input.policy(model);
             let change = (of(&ahead) - of(&behind)).div_scalar(2.0 * size);
             let pulled = piece.proximal.fisher_product(change).autodiff();
-            let outputs = piece.tracked.input.clone().run(model).parameters;
+            let outputs = piece.tracked.input.policy(model);
             (outputs * pulled).sum_dim(1).mean()
         })?;
         for (product, element) in product.iter_mut().zip(vector) {
@@ -260,7 +260,7 @@ impl Search<'_> {
         let rows = rows_of(&self.pieces);
         let mut sums = [0.0; 2];
         for piece in &self.pieces {
-            let parameters = piece.still.input.clone().run(model).parameters;
+            let parameters = piece.still.input.policy(model);
             let terms = updater.policy_terms(&piece.still, parameters);
             let surrogate = terms.entropy.mul_scalar(self.entropy) - terms.loss;
             let divergence = piece.proximal.kl(&terms.distribution).mean();

@@ -341,9 +341,16 @@ fn values_of_actions_are_for_one_discrete_action_without_masks() {
 }
 
 #[test]
-fn phasic_policy_gradient_is_advised_one_pass() {
-    let advice = |sets: &[&str]| with(sets).unwrap().config.advice();
-    let phasic = advice(&["algorithm.objective=ppg"]);
-    assert!(phasic[0].contains("auxiliary phases"), "{phasic:?}");
-    assert!(advice(&["algorithm.objective=ppg", "algorithm.epochs=1"]).is_empty());
+fn phasic_policy_gradient_is_advised_one_pass_and_normalised_values() {
+    let advice = |more: &[&str]| {
+        let sets = [&["algorithm.objective=ppg"], more].concat();
+        with(&sets).unwrap().config.advice()
+    };
+    let both = advice(&[]);
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both[0].contains("1 pass"), "{both:?}");
+    assert!(both[1].contains("normalise_rewards"), "{both:?}");
+    for normalised in ["algorithm.normalise_rewards=true", "policy.popart=true"] {
+        assert!(advice(&["algorithm.epochs=1", normalised]).is_empty());
+    }
 }
