@@ -373,7 +373,10 @@ impl Updater {
             max_abs_log_ratio_lag0: health.max_abs_log_ratio_lag0.unwrap_or(f64::NAN),
             advantage_mean: targets.raw.mean,
             advantage_std: targets.raw.std,
-            learning_rate: rates.policy,
+            learning_rate: match self.config.trust_region {
+                Some(_) => f64::NAN,
+                None => rates.policy,
+            },
             optimiser_steps: count as u64,
             per_lag: health.per_lag,
         })

@@ -46,7 +46,7 @@ pub struct UpdateMetrics {
     pub advantage_mean: f64,
     /// Standard deviation of the raw advantages.
     pub advantage_std: f64,
-    /// Step size for the policy.
+    /// Step size of Adam for the policy; NaN where a trust region bounds its step.
     pub learning_rate: f64,
     /// Optimiser steps made.
     pub optimiser_steps: u64,

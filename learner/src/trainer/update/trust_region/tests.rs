@@ -266,6 +266,7 @@ fn an_accepted_step_stays_within_the_divergence_and_the_critic_learns() {
                 "{name}: {kl}"
             );
             assert_eq!(metrics.kl, step.kl);
+            assert!(metrics.learning_rate.is_nan());
             assert!(step.cg_residual < 0.5, "{name}");
             fractions.push(step.step_fraction);
             value_losses.push(metrics.value_loss);
