@@ -246,7 +246,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    /// `None` writes nothing.
+    file: Option<BufWriter<File>>,
     flushed: Instant,
 }
 
@@ -259,9 +260,25 @@ impl MetricsWriter {
         let file = File::create(path).map_err(|source| output::failed(path, source))?;
         Ok(Self {
             path: path.to_owned(),
-            file: BufWriter::with_capacity(64 * 1024, file),
+            file: Some(BufWriter::with_capacity(64 * 1024, file)),
             flushed: Instant::now(),
         })
+    }
+
+    /// A writer that writes nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            path: PathBuf::new(),
+            file: None,
+            flushed: Instant::now(),
+        }
+    }
+
+    /// Whether it writes nothing.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.file.is_none()
     }
 
     /// Appends one line.
@@ -269,9 +286,12 @@ impl MetricsWriter {
     /// # Errors
     /// [`LearnerError::Output`] with the path and the cause.
     pub fn write(&mut self, row: &Row) -> Result<(), LearnerError> {
-        serde_json::to_writer(&mut self.file, row)
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        serde_json::to_writer(&mut *file, row)
             .map_err(std::io::Error::from)
-            .and_then(|()| self.file.write_all(b"\n"))
+            .and_then(|()| file.write_all(b"\n"))
             .map_err(|source| output::failed(&self.path, source))?;
         if self.flushed.elapsed() >= FLUSH_INTERVAL {
             self.flushed = Instant::now();
@@ -285,7 +305,7 @@ impl MetricsWriter {
     /// # Errors
     /// [`LearnerError::Output`] with the path and the cause.
     pub fn flush(&mut self) -> Result<(), LearnerError> {
-        let flushed = self.file.flush();
+        let flushed = self.file.as_mut().map_or(Ok(()), BufWriter::flush);
         flushed.map_err(|source| output::failed(&self.path, source))
     }
 }

@@ -154,7 +154,11 @@ pub async fn run(
         publisher,
         stop: learner.stop.clone(),
         on_event: Arc::clone(&on_event),
-        metrics: MetricsWriter::create(&run_directory.join("metrics.jsonl"))?,
+        metrics: if learner.config.telemetry.metrics {
+            MetricsWriter::create(&run_directory.join("metrics.jsonl"))?
+        } else {
+            MetricsWriter::silent()
+        },
     };
     let address = listener.local_addr().map_err(LearnerError::Start)?;
     let edge = learner.edge(queue_in, publications.clone());

@@ -10,6 +10,8 @@ pub struct TimeShares {
     pub learner_busy: f64,
     /// Of the trainer's time: waiting for unrolls.
     pub learner_waiting: f64,
+    /// Of the trainer's time: measuring health and lag, and writing that down; a part of `learner_busy`.
+    pub learner_measuring: f64,
     /// Of the actors' time: waiting for the learner.
     pub actors_blocked: f64,
     /// Of the actors' time: stepping environments.

@@ -394,6 +394,8 @@ sections! {
     telemetry: TelemetryConfig {
         /// How log lines are written.
         log_format: LogFormat = LogFormat::Text;
+        /// Whether `metrics.jsonl` is written, one line an update; the summary does without it.
+        metrics: bool = true;
         /// Milliseconds between two reports of progress.
         progress_interval_ms: u64 = 500;
         /// Seconds without an update, or with an actor that loads no newer parameters, after which the watchdog warns.

@@ -230,13 +230,15 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// Shares of time in the order of their columns.
-pub(crate) const TIMES: [&str; 6] = [
+pub(crate) const TIMES: [&str; 8] = [
     "learner_busy",
     "learner_waiting",
+    "learner_measuring",
     "actors_blocked",
-    "environment",
-    "inference",
-    "send",
+    "actors_environment",
+    "actors_inference",
+    "actors_sending",
+    "queue_fill",
 ];
 
 /// `results.csv`: the same with one column for each number. What was not measured is empty.

@@ -286,12 +286,15 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.links.pacing.settle(versions);
                 self.tally.updates += 1;
                 let elapsed = begun.elapsed();
-                self.tally.busy += elapsed;
                 self.tally.health(metrics.ess_prox, metrics.clip_fraction);
                 self.reported.ess = metrics.ess_prox;
                 self.reported.clip_fraction = metrics.clip_fraction;
                 self.tally.queue(self.links.queue.fill());
-                let mut row = self.row(&metrics, &window, elapsed);
+                let mut row = if self.links.metrics.is_silent() {
+                    Row::default()
+                } else {
+                    self.row(&metrics, &window, elapsed)
+                };
                 if let Some(mean) = self.tally.take_recent_return() {
                     row.set(Metric::ReturnOfUpdate, mean);
                 }
@@ -300,6 +303,9 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.steering
                     .updated(&metrics, &window, &self.tally, actors, pacing, &mut row);
                 self.links.metrics.write(&row)?;
+                let all = begun.elapsed();
+                self.tally.busy += all;
+                self.tally.measuring += metrics.measuring + (all - elapsed);
                 Ok(true)
             }
             Err(UpdateFault::Stopped) => {

@@ -56,6 +56,7 @@ impl PolicyUpdater for Scripted {
         }
         self.parameters += 1;
         Ok(UpdateMetrics {
+            measuring: Duration::ZERO,
             trust_region: None,
             auxiliary: None,
             policy_loss: 0.1,

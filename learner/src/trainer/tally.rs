@@ -31,6 +31,8 @@ pub struct Tally {
     pub lag: LagMeter,
     /// Time that the trainer computed.
     pub busy: Duration,
+    /// Of that, time spent on measuring and on metrics.
+    pub measuring: Duration,
     /// Time that the trainer waited for unrolls, after the first.
     pub waiting: Duration,
     window: VecDeque<EpisodeSummary>,
@@ -167,6 +169,8 @@ impl Tally {
         TimeShares {
             learner_busy: share(busy, waiting),
             learner_waiting: share(waiting, busy),
+            learner_measuring: self.measuring.as_secs_f64()
+                / (busy + waiting).max(f64::MIN_POSITIVE),
             actors_blocked: of_actors(self.blocked_us),
             actors_environment: of_actors(self.environment_us),
             actors_inference: of_actors(self.inference_us),
@@ -216,6 +220,7 @@ mod tests {
     fn shares_are_of_each_sides_own_time() {
         let mut tally = Tally {
             busy: Duration::from_secs(3),
+            measuring: Duration::from_secs(2),
             waiting: Duration::from_secs(1),
             ..Tally::default()
         };
@@ -233,6 +238,7 @@ mod tests {
         let expected = TimeShares {
             learner_busy: 0.75,
             learner_waiting: 0.25,
+            learner_measuring: 0.5,
             actors_blocked: 0.75,
             actors_environment: 0.125,
             actors_inference: 0.0625,

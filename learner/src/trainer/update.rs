@@ -10,7 +10,7 @@ mod statistics;
 mod targets;
 mod trust_region;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Instant};
 
 use burn::{
     module::ParamId,
@@ -352,6 +352,7 @@ impl Updater {
             mask: Some(&material.learnable),
         };
         let surrogate = self.config.surrogate;
+        let measured = Instant::now();
         let health = health(&samples, surrogate.clip_epsilon, self.config.vtrace.rho_bar)
             .ok_or(UpdateFault::EmptyBatch)?;
         Ok(UpdateMetrics {
@@ -379,6 +380,7 @@ impl Updater {
             },
             optimiser_steps: count as u64,
             per_lag: health.per_lag,
+            measuring: measured.elapsed(),
         })
     }
 }

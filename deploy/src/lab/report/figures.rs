@@ -264,9 +264,9 @@ fn time_figures(groups: &Groups) -> [Figure; 2] {
             &shares(
                 groups,
                 &[
-                    ("environment", "environment"),
-                    ("inference", "inference"),
-                    ("send", "sending"),
+                    ("actors_environment", "environment"),
+                    ("actors_inference", "inference"),
+                    ("actors_sending", "sending"),
                     ("actors_blocked", "blocked"),
                 ],
             ),

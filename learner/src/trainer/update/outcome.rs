@@ -1,6 +1,8 @@
 //! What an update reports.
 
 use super::{AuxiliaryMetrics, TrustRegionMetrics};
+use std::time::Duration;
+
 use crate::algorithm::{
     health::{self, Health, LagRow, Samples},
     surrogate::{SurrogateConfig, SurrogateKind},
@@ -52,6 +54,8 @@ pub struct UpdateMetrics {
     pub optimiser_steps: u64,
     /// One row per policy lag that occurs in the batch.
     pub per_lag: Vec<LagRow>,
+    /// How long it took to compute what is only measured.
+    pub measuring: Duration,
 }
 
 /// Why an update changed nothing.
