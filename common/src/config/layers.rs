@@ -1,4 +1,5 @@
-//! Layers of the configuration, lowest first: defaults, preset, file, environment, `--set`; each value keeps its source.
+//! Layers of the configuration, lowest first: defaults, what the objective implies, preset, file, environment, `--set`;
+//! each value keeps its source.
 
 use std::{fs, path::Path};
 
@@ -8,14 +9,15 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Config, ConfigError, KEYS, KeyDoc, Preset, SECTIONS, setting::Setting as _};
+use super::{Config, ConfigError, KEYS, KeyDoc, Objective, Preset, SECTIONS, setting::Setting};
 
 /// What the names of environment variables begin with.
 const VARIABLE_PREFIX: &str = "SPRINGBOK__";
 /// The one key whose content the environment defines, not this reference.
 const OPEN_KEY: &str = "environment.options";
-/// The key that other keys take values from.
+/// The keys that other keys take values from.
 const PRESET_KEY: &str = "environment.preset";
+const OBJECTIVE_KEY: &str = "algorithm.objective";
 /// Source of a value that nothing sets.
 const DEFAULT_SOURCE: &str = "default";
 
@@ -45,8 +47,9 @@ impl Config {
             .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
             .collect();
         variables.sort();
-        let stack = |preset| {
+        let stack = |objective, preset| {
             let mut stack = Stack::new();
+            stack.objective(objective);
             stack.preset(preset);
             if let Some(path) = file {
                 stack.file(path);
@@ -57,9 +60,11 @@ impl Config {
             }
             stack
         };
-        // The preset lies below the layers that name it, so they are asked before it is there.
-        let preset = stack(Preset::None).chosen_preset();
-        stack(preset).resolve()
+        // Objective and preset lie below the layers that name them, so they are asked before these are there.
+        let named = stack(Objective::Clip, Preset::None);
+        let objective = named.chosen(OBJECTIVE_KEY).unwrap_or(Objective::Clip);
+        let preset = named.chosen(PRESET_KEY).unwrap_or(Preset::None);
+        stack(objective, preset).resolve()
     }
 }
 
@@ -104,12 +109,16 @@ impl Stack {
         }
     }
 
-    /// The preset that the layers choose; none if they choose a preset that does not exist, which is a fault.
-    fn chosen_preset(&self) -> Preset {
-        let value = self.figment.find_value(PRESET_KEY).ok();
-        value
-            .and_then(|value| Preset::read(&value))
-            .unwrap_or(Preset::None)
+    /// The defaults that come with `objective`: as it is described by those who proposed it.
+    fn objective(&mut self, objective: Objective) {
+        for (path, text) in objective.implies() {
+            self.text(path, text, &format!("objective {objective}"));
+        }
+    }
+
+    /// What the layers choose for the key `path`; none if there is no such choice, which is a fault.
+    fn chosen<T: Setting>(&self, path: &str) -> Option<T> {
+        T::read(&self.figment.find_value(path).ok()?)
     }
 
     /// Puts `value` on top of what lower layers say about `path`.

@@ -1,6 +1,6 @@
-//! What each preset sets: explicit values for keys that can be read, printed and overridden one by one.
+//! What each preset and each objective sets: explicit values for keys that can be read, printed and overridden one by one.
 
-use super::Preset;
+use super::{Objective, Preset};
 
 /// What Atari environments have in common, whatever the protocol.
 const ATARI: [(&str, &str); 9] = [
@@ -44,6 +44,21 @@ impl Preset {
     }
 }
 
+impl Objective {
+    /// The keys whose defaults are others with it, each with its value as TOML.
+    pub(super) fn implies(self) -> &'static [(&'static str, &'static str)] {
+        const EPOCHS: (&str, &str) = ("algorithm.epochs", "1");
+        const MINIBATCHES: (&str, &str) = ("algorithm.minibatches", "1");
+        match self {
+            Self::WeightedPg => &[EPOCHS, MINIBATCHES],
+            Self::A2c => &[EPOCHS, MINIBATCHES, ("algorithm.critic", "\"gae\"")],
+            // Its auxiliary phases make up for further passes (Cobbe et al. 2020, table 1).
+            Self::Ppg => &[EPOCHS],
+            Self::Clip | Self::KlPenalty | Self::Mdpo | Self::TrustRegion => &[],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{tests::File, *};
@@ -58,6 +73,32 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
         Config::load(file.map(|file| file.0.as_path()), env, &sets)
+    }
+
+    #[test]
+    fn an_objective_is_one_key_and_what_it_implies_can_be_changed() {
+        for objective in [
+            "clip",
+            "kl_penalty",
+            "mdpo",
+            "trust_region",
+            "weighted_pg",
+            "a2c",
+            "ppg",
+        ] {
+            let set = format!("algorithm.objective={objective}");
+            let loaded = load(None, &[], &[&set]).unwrap();
+            let single = ["weighted_pg", "a2c", "ppg"].contains(&objective);
+            assert_eq!(loaded.config.algorithm.epochs == 1, single, "{objective}");
+        }
+        let sets = ["algorithm.objective=a2c", "algorithm.critic=n_step"];
+        let loaded = load(None, &[], &sets).unwrap();
+        assert_eq!(loaded.config.algorithm.critic.as_str(), "n_step");
+        let source = loaded.provenance.iter();
+        let source = source.clone().find(|(path, ..)| path == "algorithm.epochs");
+        assert_eq!(source.unwrap().2, "objective a2c");
+        let sets = ["algorithm.objective=a2c", "algorithm.epochs=4"];
+        assert!(load(None, &[], &sets).is_err());
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn a_key_that_nothing_reads_is_a_fault() {
 fn ranges_and_contradictions_are_faults() {
     for (sets, named) in [
         (
-            &["algorithm.objective=a2c"][..],
+            &["algorithm.objective=a2c", "algorithm.epochs=4"][..],
             "account for its own earlier",
         ),
         (
@@ -298,7 +298,7 @@ fn every_method_can_be_switched_on() {
 #[test]
 fn uncorrected_objectives_are_advised_against_what_makes_them_wrong() {
     let advice = |sets: &[&str]| with(sets).unwrap().advice.join(" ");
-    let a2c = ["algorithm.objective=a2c", "algorithm.epochs=1"];
+    let a2c = ["algorithm.objective=a2c", "algorithm.critic=vtrace"];
     assert!(advice(&a2c).contains("weighted_pg"));
     let reused = ["algorithm.ratio=proximal", "learner.reuse=2"];
     assert!(advice(&reused).contains("every batch stale"));
@@ -346,7 +346,7 @@ fn phasic_policy_gradient_is_advised_one_pass_and_normalised_values() {
         let sets = [&["algorithm.objective=ppg"], more].concat();
         with(&sets).unwrap().config.advice()
     };
-    let both = advice(&[]);
+    let both = advice(&["algorithm.epochs=4"]);
     assert_eq!(both.len(), 2, "{both:?}");
     assert!(both[0].contains("1 pass"), "{both:?}");
     assert!(both[1].contains("normalise_rewards"), "{both:?}");
