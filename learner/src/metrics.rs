@@ -165,7 +165,7 @@ macro_rules! bucket_metrics {
     };
 }
 
-/// The metrics of each bucket, in the order of [`BUCKET_BOUNDS`].
+/// The metrics of each bucket, in the order of [`BUCKET_BOUNDS`](crate::lag::buckets::BUCKET_BOUNDS).
 const BUCKET_DOCS: [[MetricDoc; BUCKET_METRICS]; BUCKETS] =
     bucket_metrics!("0", "1", "2", "3", "4", "5-8", "9-16", "17-32", "33+");
 
