@@ -3,6 +3,7 @@
 use springbok_actor::{environment::Registry, python::PythonSettings};
 use springbok_common::{
     config::{Config, ConfigError, Loaded},
+    injection::LagInjection,
     spec::EnvironmentSpec,
 };
 
@@ -87,9 +88,25 @@ pub(super) fn check(layers: &Layers, registry: &Registry) -> Result<(), Failure>
     for advice in &loaded.advice {
         output::line(&format!("advice: {advice}"));
     }
-    output::line(&format!(
-        "predicted lag: {} versions from the buffers, and at most one more while parameters are on their way",
-        loaded.config.predicted_lag_max_versions()
-    ));
+    output::line(&predicted_lag(&loaded.config));
     Ok(())
+}
+
+/// How old experience will be.
+fn predicted_lag(config: &Config) -> String {
+    let natural = config.predicted_lag_max_versions();
+    let injected = config.lag.inject.versions_mean(config.actor.count);
+    let injects = config.lag.inject != LagInjection::None;
+    match (config.run.deterministic, injects) {
+        (true, _) => format!(
+            "predicted lag: {injected} versions injected on average, and none besides in lock-step"
+        ),
+        (false, false) => format!(
+            "predicted lag: {natural} versions from the buffers, and at most one more while parameters are on their way"
+        ),
+        (false, true) => format!(
+            "predicted lag: {natural} versions from the buffers, {injected} injected on average, and at most one more while \
+             parameters are on their way"
+        ),
+    }
 }

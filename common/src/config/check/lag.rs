@@ -129,6 +129,14 @@ impl Config {
                 "`lag.target_lag` is {target}, but must be above 0 and at most {TARGET_LAG_MAX}; 1 to 8 is usual"
             )
         });
+        let injected = lag.inject.versions_mean(self.actor.count);
+        faults.unless(injected == 0.0 || target > injected, || {
+            format!(
+                "`lag.target_lag` is {target}, but `lag.inject` = \"{}\" alone makes {injected} on average; raise the \
+                 set-point, or inject less",
+                lag.inject
+            )
+        });
         if let Some(limit) = lag.max_versions {
             faults.unless(target <= limit as f64, || {
                 format!(
@@ -211,6 +219,11 @@ mod tests {
             config.lag.max_versions = Some(3);
         });
         assert_eq!(wrong.len(), 3, "{wrong:?}");
+        let below = faults(|config| {
+            config.lag.target_lag = Some(4.0);
+            config.lag.inject = LagInjection::Uniform(0, 8);
+        });
+        assert!(below[0].contains("makes 4 on average"), "{below:?}");
         assert_eq!(faults(|config| config.lag.target_lag = Some(0.0)).len(), 1);
         assert_eq!(faults(|config| config.lag.ess_floor = f64::NAN).len(), 1);
     }
