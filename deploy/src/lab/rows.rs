@@ -375,7 +375,7 @@ pub(crate) mod tests {
         let csv = to_csv(&rows.iter().collect::<Vec<_>>());
         let lines: Vec<&str> = csv.split_terminator("\r\n").collect();
         assert!(lines[0].starts_with("variant,lag.inject,seed,status,error,return_end,"));
-        assert!(lines[0].ends_with(",time_send"));
+        assert!(lines[0].ends_with(",time_queue_fill"));
         assert!(lines[1].starts_with("a,,1,done,,5,"), "{csv}");
         assert!(
             lines[2].starts_with("\"b,c\",8,2,done,\"said \"\"no\"\"\",,"),
