@@ -16,7 +16,7 @@ pub type Publications = watch::Receiver<Option<Shelf>>;
 /// The newest snapshot and as many older ones as may be asked for.
 #[derive(Debug, Clone)]
 pub struct Shelf {
-    /// Consecutive versions, oldest first; never empty.
+    /// Published versions, oldest first; never empty.
     snapshots: Arc<VecDeque<ParameterSnapshot>>,
     newest: ParameterSnapshot,
 }
@@ -28,7 +28,8 @@ impl Shelf {
         &self.newest
     }
 
-    /// The snapshot `versions` behind the newest; the oldest there is if there are not that many yet.
+    /// The snapshot `versions` behind the newest, or the next one after it where not every version is published; the
+    /// oldest there is if there are not that many yet.
     #[must_use]
     pub fn behind(&self, versions: u64) -> &ParameterSnapshot {
         let wanted = self.newest.version().0.saturating_sub(versions);
