@@ -1,4 +1,4 @@
-//! An environment whose values are known: acceptance tests D1 to D3 of truncation.
+//! Environments whose values are known: acceptance tests D1 to D3 of truncation.
 
 use springbok_actor::environment::{Environment, EnvironmentError, Step};
 use springbok_common::{
@@ -70,5 +70,42 @@ impl Environment for Kinds {
         row.f32()
             .copy_from_slice(&observation(self.kind, self.step));
         Step::new(self.kind as f32, self.terminates && self.step == STEPS)
+    }
+}
+
+/// One state, which is worth reward 1 for ever; a time limit cuts episodes off every ten steps.
+pub struct OneState {
+    spec: EnvironmentSpec,
+}
+
+impl OneState {
+    /// The environment; it has no options.
+    ///
+    /// # Errors
+    /// None.
+    pub fn from_options(_options: &toml::Table) -> Result<Self, EnvironmentError> {
+        let spec = EnvironmentSpec::new(
+            "OneState",
+            ObservationSpec::floats([1], [0.0, 1.0]),
+            ActionSpec::Discrete(2),
+        );
+        Ok(Self {
+            spec: spec.with_steps_max(10),
+        })
+    }
+}
+
+impl Environment for OneState {
+    fn spec(&self) -> &EnvironmentSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, _seed: Option<u64>, mut row: ElementsMut<'_>) {
+        row.f32().fill(1.0);
+    }
+
+    fn step(&mut self, _action: ActionsRef<'_>, mut row: ElementsMut<'_>) -> Step {
+        row.f32().fill(1.0);
+        Step::new(1.0, false)
     }
 }

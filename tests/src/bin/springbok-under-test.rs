@@ -10,5 +10,10 @@ fn main() -> ExitCode {
             "episodes of two kinds with known values, for tests",
             springbok_tests::kinds::Kinds::from_options,
         )
+        .environment(
+            "OneState",
+            "one state worth a reward for ever, cut off by a time limit, for tests",
+            springbok_tests::kinds::OneState::from_options,
+        )
         .main()
 }
