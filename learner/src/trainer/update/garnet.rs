@@ -24,6 +24,9 @@ const ROWS: usize = 8;
 const COLUMNS: usize = 16;
 const UPDATES: usize = 400;
 const LAG: usize = 32;
+/// Processes and seeds. The last value of an uncorrected method differs between processes with a standard deviation of
+/// 0.04, so that the mean of three says little: of proximal it lies anywhere from 0.93 to 1.00.
+const PROCESSES: u64 = 8;
 
 type Policy = [[f64; ACTIONS]; STATES];
 
@@ -197,10 +200,12 @@ fn learn(algorithm: &AlgorithmConfig, seed: u64, lag: usize) -> [f64; 2] {
     [sum / UPDATES as f64, last]
 }
 
-/// Area and last value at [`LAG`], means over three processes.
+/// Area and last value at [`LAG`], means over [`PROCESSES`].
 fn score(name: &str, algorithm: &AlgorithmConfig) -> [f64; 2] {
-    let runs = [1, 2, 3].map(|seed| learn(algorithm, seed, LAG));
-    let mean = |index: usize| runs.iter().map(|run| run[index]).sum::<f64>() / 3.0;
+    let runs: Vec<_> = (1..=PROCESSES)
+        .map(|seed| learn(algorithm, seed, LAG))
+        .collect();
+    let mean = |index: usize| runs.iter().map(|run| run[index]).sum::<f64>() / runs.len() as f64;
     let (area, last) = (mean(0), mean(1));
     println!("garnet: {name}: area {area:.3}, last {last:.3}");
     [area, last]
@@ -241,13 +246,15 @@ fn at_a_lag_of_32_what_is_corrected_reaches_the_optimum_and_what_is_not_falls_be
         let run = |(name, algorithm)| scope.spawn(move || score(name, &algorithm));
         methods.map(run).map(|thread| thread.join().unwrap())
     });
-    let [decoupled, behaviour, proximal, a2c] = scores.map(|[_, last]| 1.0 - last);
-    assert!(decoupled <= 0.04, "{decoupled} short of the optimum");
-    assert!(behaviour <= 0.05, "{behaviour} short of the optimum");
-    // The uncorrected ones stop several times as far from it.
-    assert!(proximal > 2.0 * decoupled, "{proximal} {decoupled}");
-    assert!(a2c > 2.0 * decoupled, "{a2c} {decoupled}");
+    let [decoupled, behaviour, proximal, a2c] = scores;
+    let [area, last] = [0, 1];
+    assert!(decoupled[last] >= 0.96, "{decoupled:?}");
+    assert!(behaviour[last] >= 0.95, "{behaviour:?}");
+    // Without correction they learn less on the way, and stop further from the optimum.
+    assert!(decoupled[area] > proximal[area] + 0.01, "{proximal:?}");
+    assert!(decoupled[area] > a2c[area] + 0.08, "{a2c:?}");
+    assert!(decoupled[last] > proximal[last], "{proximal:?}");
+    assert!(decoupled[last] > a2c[last] + 0.02, "{a2c:?}");
     // The anchor at the behaviour policy is safe, and slower.
-    let [fast, slow] = [scores[0][0], scores[1][0]];
-    assert!(fast > slow + 0.05, "{fast} {slow}");
+    assert!(decoupled[area] > behaviour[area] + 0.05, "{behaviour:?}");
 }
