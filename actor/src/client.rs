@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use springbok_common::{
@@ -13,7 +13,7 @@ use springbok_common::{
     wire::{JoinTerms, encode_unroll, parse_acknowledgement},
 };
 use springbok_proto::v1::{self, actor_message, learner_message};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -25,6 +25,7 @@ use crate::{
     session::{Action, Event, LearnerLife, Phase, Session},
     vector::VectorEnvironment,
     worker::{Finished, Permission, Published, Worker},
+    world::World,
 };
 
 /// A stream that lived this long was a good one: the next loss is a new outage.
@@ -43,16 +44,35 @@ pub async fn run(
     options: ActorOptions,
     shutdown: CancellationToken,
 ) -> Result<ActorReport, ActorError> {
-    let mut seeker = Seeker::new(&options)?;
+    run_in(World::default(), options, shutdown).await
+}
+
+/// Runs one actor in `world`, as [`run`] does in the real one.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in(
+    world: World,
+    options: ActorOptions,
+    shutdown: CancellationToken,
+) -> Result<ActorReport, ActorError> {
+    let mut seeker = Seeker::new(&options, &world)?;
     let Some(mut joined) = seeker.join(&shutdown).await? else {
         return Ok(ActorReport::default());
     };
-    let mut actor = {
-        let (options, terms) = (options.clone(), joined.terms.clone());
-        // Starting Python, or an environment with much to load, takes its time.
-        tokio::task::spawn_blocking(move || Actor::prepare(&options, &terms))
-            .await
-            .map_err(|error| ActorError::RolloutThread(format!("cannot be prepared: {error}")))??
+    let (cell, newest) = watch::channel(None);
+    let order = (options.clone(), joined.terms.clone(), newest.clone());
+    let (agreement, worker) = (world.prepare)(order.0, order.1, order.2).await?;
+    let mut actor = Actor {
+        url: options.learner.clone(),
+        agreement,
+        session: Session::new(),
+        started: Instant::now(),
+        worker,
+        spare: None,
+        cell: Arc::new(cell),
+        newest,
+        snapshots_refused: Arc::default(),
     };
     loop {
         actor.check(&joined.terms)?;
@@ -85,9 +105,9 @@ enum Ended {
 #[derive(Clone)]
 struct Parcel {
     message: v1::Unroll,
-    finished: Instant,
+    finished: std::time::Instant,
     /// When the parameters that made it had arrived.
-    received: Instant,
+    received: std::time::Instant,
 }
 
 struct Actor {
@@ -104,39 +124,6 @@ struct Actor {
 }
 
 impl Actor {
-    /// Builds environments and policy as the learner says, and compares fingerprints.
-    fn prepare(options: &ActorOptions, terms: &JoinTerms) -> Result<Self, ActorError> {
-        let environments = build_environments(options, terms)?;
-        let environment = environments.spec().clone();
-        let agreement = Agreement {
-            environment,
-            network: terms.network.clone(),
-            rollout: terms.rollout,
-        };
-        check_fingerprint(&options.learner, &agreement, terms)?;
-        check_network(&agreement)?;
-        let inference = Inference::new(
-            &agreement.network,
-            terms.rollout.environments,
-            mix_seed(actor_seed(terms), SEED_ACTIONS),
-        );
-        let rollout = Rollout::new(agreement.clone(), environments, inference);
-        let (cell, newest) = watch::channel(None);
-        let worker = Worker::spawn(rollout, newest.clone())
-            .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
-        Ok(Self {
-            url: options.learner.clone(),
-            agreement,
-            session: Session::new(),
-            started: Instant::now(),
-            worker,
-            spare: None,
-            cell: Arc::new(cell),
-            newest,
-            snapshots_refused: Arc::default(),
-        })
-    }
-
     /// Whether a learner that was joined again still trains what was built for it.
     fn check(&self, terms: &JoinTerms) -> Result<(), ActorError> {
         check_fingerprint(&self.url, &self.agreement, terms)
@@ -192,8 +179,9 @@ impl Actor {
     ) -> Result<Event<Parcel>, ActorError> {
         let streaming = self.session.phase() == Phase::Streaming;
         let deadline = self.session.goodbye_deadline().unwrap_or_default();
-        let deadline = tokio::time::Instant::from_std(self.started + deadline);
+        let deadline = self.started + deadline;
         tokio::select! {
+            biased;
             () = shutdown.cancelled(), if streaming => Ok(Event::Stop),
             () = tokio::time::sleep_until(deadline), if !streaming => Ok(Event::Tick),
             received = link.receive() => Ok(match received {
@@ -250,7 +238,7 @@ impl Actor {
             Action::Send(parcel) => {
                 let mut message = parcel.message;
                 if let Some(timing) = &mut message.timing {
-                    let now = Instant::now();
+                    let now = Instant::now().into_std();
                     timing.outbox_us = micros(now.saturating_duration_since(parcel.finished));
                     timing.held_us = micros(now.saturating_duration_since(parcel.received));
                 }
@@ -315,6 +303,42 @@ fn learner_event(
         Err(status) => causes(&status),
     };
     Event::Disconnected
+}
+
+/// Builds environments and policy as the learner says, compares fingerprints, and starts the rollout thread.
+fn prepare(
+    options: &ActorOptions,
+    terms: &JoinTerms,
+    newest: watch::Receiver<Option<Published>>,
+) -> Result<(Agreement, Worker), ActorError> {
+    let environments = build_environments(options, terms)?;
+    let agreement = Agreement {
+        environment: environments.spec().clone(),
+        network: terms.network.clone(),
+        rollout: terms.rollout,
+    };
+    check_fingerprint(&options.learner, &agreement, terms)?;
+    check_network(&agreement)?;
+    let inference = Inference::new(
+        &agreement.network,
+        terms.rollout.environments,
+        mix_seed(actor_seed(terms), SEED_ACTIONS),
+    );
+    let rollout = Rollout::new(agreement.clone(), environments, inference);
+    let worker = Worker::spawn(rollout, newest)
+        .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
+    Ok((agreement, worker))
+}
+
+/// [`prepare`] on a thread of its own: starting Python, or an environment with much to load, takes its time.
+pub(crate) async fn prepare_apart(
+    options: ActorOptions,
+    terms: JoinTerms,
+    newest: watch::Receiver<Option<Published>>,
+) -> Result<(Agreement, Worker), ActorError> {
+    tokio::task::spawn_blocking(move || prepare(&options, &terms, newest))
+        .await
+        .map_err(|error| ActorError::RolloutThread(format!("cannot be prepared: {error}")))?
 }
 
 /// Decorrelates the actors of one run.

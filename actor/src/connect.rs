@@ -36,6 +36,7 @@ use tonic::{
 use crate::{
     options::{ActorError, ActorOptions},
     worker::Published,
+    world::{Dial, World},
 };
 
 /// For connecting, joining and opening a stream, each.
@@ -52,6 +53,7 @@ const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Seeker {
     url: String,
     endpoint: Endpoint,
+    dial: Dial,
     actor_id: ActorId,
     index: Option<u32>,
     environment_id: String,
@@ -82,15 +84,16 @@ impl Seeker {
     ///
     /// # Errors
     /// The address is not an http URL.
-    pub(crate) fn new(options: &ActorOptions) -> Result<Self, ActorError> {
+    pub(crate) fn new(options: &ActorOptions, world: &World) -> Result<Self, ActorError> {
         Ok(Self {
             url: options.learner.clone(),
             endpoint: endpoint(&options.learner)?,
-            actor_id: ActorId::random(),
+            dial: Arc::clone(&world.dial),
+            actor_id: world.actor_id,
             index: options.index,
             environment_id: options.environment_id.clone().unwrap_or_default(),
             wait_max: options.learner_wait_max,
-            backoff: Backoff::default(),
+            backoff: world.backoff.clone(),
             outage_began: None,
             cause: None,
         })
@@ -105,6 +108,7 @@ impl Seeker {
         shutdown: &CancellationToken,
     ) -> Result<Option<Joined>, ActorError> {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => Ok(None),
             joined = self.seek() => joined.map(Some),
         }
@@ -151,7 +155,7 @@ impl Seeker {
     }
 
     async fn attempt(&mut self) -> Result<Joined, Failure> {
-        let channel = within(self.endpoint.connect())
+        let channel = within((self.dial)(self.endpoint.clone()))
             .await?
             .map_err(|error| Failure::Passing(causes(&error)))?;
         let request = v1::JoinRequest {
@@ -278,6 +282,7 @@ impl Link {
     /// Waits for the next message, or for the end of the parameter stream. Safe to cancel.
     pub(crate) async fn receive(&mut self) -> Received {
         tokio::select! {
+            biased;
             message = self.incoming.message() => Received::Message(message),
             Some(end) = self.parameters.join_next() => Received::ParametersEnded(match end {
                 Ok(cause) => cause,

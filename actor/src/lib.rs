@@ -8,11 +8,12 @@ pub mod python;
 pub mod rollout;
 pub mod session;
 pub mod vector;
+pub mod worker;
+pub mod world;
 
 mod client;
 mod connect;
 mod options;
-mod worker;
 
-pub use client::run;
+pub use client::{run, run_in};
 pub use options::{ActorError, ActorOptions, ActorReport};

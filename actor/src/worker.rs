@@ -1,4 +1,5 @@
 //! The rollout thread: it waits for permission, loads the parameters that came last, makes one unroll, hands it over.
+//! Whoever makes unrolls has a [`Bench`]; a simulation puts a task there instead of the thread.
 
 use std::{
     io,
@@ -10,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel as crossbeam;
 use springbok_common::{
     ids::{RunId, UnrollSequence},
     snapshot::ParameterSnapshot,
@@ -22,70 +22,96 @@ use crate::rollout::{Order, Rollout, RolloutError};
 
 /// The verified parameters that arrived last.
 #[derive(Debug, Clone)]
-pub(crate) struct Published {
+pub struct Published {
     /// The run they belong to.
-    pub(crate) run_id: RunId,
+    pub run_id: RunId,
     /// The parameters.
-    pub(crate) snapshot: ParameterSnapshot,
+    pub snapshot: ParameterSnapshot,
     /// How the learner served them.
-    pub(crate) served: Served,
+    pub served: Served,
     /// When they had arrived.
-    pub(crate) received: Instant,
+    pub received: Instant,
 }
 
 /// Permission to make one unroll.
-pub(crate) struct Permission {
+#[derive(Debug)]
+pub struct Permission {
     /// The number it gets.
-    pub(crate) sequence: UnrollSequence,
+    pub sequence: UnrollSequence,
     /// How long it had to wait for a place in the outbox.
-    pub(crate) blocked: Duration,
+    pub blocked: Duration,
     /// Buffers of an earlier unroll.
-    pub(crate) reuse: Option<UnrollParts>,
+    pub reuse: Option<UnrollParts>,
 }
 
 /// An unroll and when its last step ended.
-pub(crate) struct Finished {
+#[derive(Debug)]
+pub struct Finished {
     /// The unroll.
-    pub(crate) unroll: Unroll,
+    pub unroll: Unroll,
     /// The end of its last step.
-    pub(crate) at: Instant,
+    pub at: Instant,
     /// When the parameters that made it had arrived.
-    pub(crate) received: Instant,
+    pub received: Instant,
 }
 
-/// The handle to the rollout thread; dropping it abandons the unroll in the making.
-pub(crate) struct Worker {
-    permissions: Option<crossbeam::Sender<Permission>>,
+/// The handle to whoever makes unrolls; dropping it abandons the unroll in the making.
+#[derive(Debug)]
+pub struct Worker {
+    permissions: Option<mpsc::Sender<Permission>>,
     results: mpsc::Receiver<Result<Finished, RolloutError>>,
     stop: Arc<AtomicBool>,
 }
 
+/// The other end of a [`Worker`].
+#[derive(Debug)]
+pub struct Bench {
+    /// Each asks for one unroll; the end of them is the end of the work.
+    pub permissions: mpsc::Receiver<Permission>,
+    /// Where the unrolls go, or why there are no more.
+    pub results: mpsc::Sender<Result<Finished, RolloutError>>,
+    /// Whether the unroll in the making is to be given up.
+    pub stop: Arc<AtomicBool>,
+}
+
 impl Worker {
+    /// A handle and its bench.
+    #[must_use]
+    pub fn new() -> (Self, Bench) {
+        // One unroll is in the making at a time, so neither channel ever holds more than one.
+        let (permit, permissions) = mpsc::channel(1);
+        let (finished, results) = mpsc::channel(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = Self {
+            permissions: Some(permit),
+            results,
+            stop: Arc::clone(&stop),
+        };
+        let bench = Bench {
+            permissions,
+            results: finished,
+            stop,
+        };
+        (worker, bench)
+    }
+
     /// Starts the thread.
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub(crate) fn spawn(
+    pub fn spawn(
         rollout: Rollout,
         parameters: watch::Receiver<Option<Published>>,
     ) -> io::Result<Self> {
-        // One unroll is in the making at a time, so neither channel ever holds more than one.
-        let (permissions, orders) = crossbeam::bounded(1);
-        let (finished, results) = mpsc::channel(1);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (worker, bench) = Self::new();
         thread::Builder::new()
             .name("rollout".into())
-            .spawn(move || work(rollout, &orders, &parameters, &finished, &stopped))?;
-        Ok(Self {
-            permissions: Some(permissions),
-            results,
-            stop,
-        })
+            .spawn(move || work(rollout, bench, &parameters))?;
+        Ok(worker)
     }
 
     /// Lets the thread make one unroll. Whether it is still alive shows in [`Self::result`].
-    pub(crate) fn begin(&self, permission: Permission) {
+    pub fn begin(&self, permission: Permission) {
         if let Some(permissions) = &self.permissions {
             // Failing means that the thread ended: `result` says so.
             let _ = permissions.try_send(permission);
@@ -93,18 +119,18 @@ impl Worker {
     }
 
     /// The next unroll; `None` once the thread has ended.
-    pub(crate) async fn result(&mut self) -> Option<Result<Finished, RolloutError>> {
+    pub async fn result(&mut self) -> Option<Result<Finished, RolloutError>> {
         self.results.recv().await
     }
 
     /// Makes the thread give up the unroll in the making and end.
-    pub(crate) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.permissions = None;
     }
 
     /// Waits until an abandoned thread has ended, `grace` at most: an environment may hang in a step.
-    pub(crate) async fn ended(mut self, grace: Duration) {
+    pub async fn ended(mut self, grace: Duration) {
         self.abandon();
         let end = async { while self.results.recv().await.is_some() {} };
         if tokio::time::timeout(grace, end).await.is_err() {
@@ -119,15 +145,14 @@ impl Drop for Worker {
     }
 }
 
-fn work(
-    mut rollout: Rollout,
-    permissions: &crossbeam::Receiver<Permission>,
-    parameters: &watch::Receiver<Option<Published>>,
-    results: &mpsc::Sender<Result<Finished, RolloutError>>,
-    stop: &AtomicBool,
-) {
-    for permission in permissions {
-        let result = make(&mut rollout, permission, parameters, stop);
+fn work(mut rollout: Rollout, bench: Bench, parameters: &watch::Receiver<Option<Published>>) {
+    let Bench {
+        mut permissions,
+        results,
+        stop,
+    } = bench;
+    while let Some(permission) = permissions.blocking_recv() {
+        let result = make(&mut rollout, permission, parameters, &stop);
         let failed = result.is_err();
         if let Some(result) = result.transpose()
             && results.blocking_send(result).is_err()

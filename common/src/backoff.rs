@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg32;
+
 /// Growth of the upper bound from one wait to the next.
 const GROWTH: u32 = 3;
 
@@ -13,6 +16,7 @@ pub struct Backoff {
     shortest: Duration,
     longest: Duration,
     last: Duration,
+    chance: Pcg32,
 }
 
 /// Bounds between which no wait lies.
@@ -38,7 +42,17 @@ impl Backoff {
             shortest,
             longest,
             last: shortest,
+            chance: Pcg32::seed_from_u64(rand::random()),
         })
+    }
+
+    /// The same bounds, but waits that follow from `seed`.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self {
+            chance: Pcg32::seed_from_u64(seed),
+            ..self
+        }
     }
 
     /// The next wait.
@@ -49,7 +63,7 @@ impl Backoff {
     pub fn next(&mut self) -> Duration {
         let upper = self.last.saturating_mul(GROWTH).min(self.longest);
         let spread = upper.saturating_sub(self.shortest);
-        let wait = self.shortest + spread.mul_f64(rand::random::<f64>());
+        let wait = self.shortest + spread.mul_f64(self.chance.random::<f64>());
         self.last = wait.min(self.longest);
         self.last
     }
@@ -68,6 +82,7 @@ impl Default for Backoff {
             shortest,
             longest: Duration::from_secs(10),
             last: shortest,
+            chance: Pcg32::seed_from_u64(rand::random()),
         }
     }
 }
@@ -91,6 +106,8 @@ mod tests {
         let (mut one, mut other) = (Backoff::default(), Backoff::default());
         let differ = (0..20).filter(|_| one.next() != other.next()).count();
         assert!(differ > 0);
+        let [mut one, mut other] = [3, 3].map(|seed| Backoff::default().seeded(seed));
+        assert!((0..20).all(|_| one.next() == other.next()));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod steered;
 pub mod summary;
 #[cfg(test)]
 mod testing;
+mod time;
 pub mod trainer;
 pub mod verdict;
 pub mod watchdog;

@@ -10,7 +10,10 @@ use std::{
 use springbok_common::{ids::ActorId, version::PolicyVersion};
 use tokio::sync::watch;
 
-use crate::gate::{Gate, GateLimits, Paused};
+use crate::{
+    gate::{Gate, GateLimits, Paused},
+    time::now,
+};
 
 /// A stream of an actor: a newer one of the same actor is another.
 type StreamKey = (ActorId, u64);
@@ -39,7 +42,7 @@ impl Shared {
     /// Changes the gate and lets go what may go then.
     fn change<T>(&self, change: impl FnOnce(&mut Inner, Instant) -> T) -> T {
         // One moment for both, so that what is granted at once has not waited.
-        let now = Instant::now();
+        let now = now();
         let (result, any) = {
             let mut inner = self.lock();
             let result = change(&mut inner, now);

@@ -11,7 +11,7 @@ use springbok_common::{
 use springbok_proto::v1::{
     self, StreamHello, actor_message::Kind, learner_message, training_client::TrainingClient,
 };
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 use tonic::{Code, transport::Channel};
 
 use super::*;

@@ -1,7 +1,9 @@
-//! Accepted connections, bounded: at most so many at a time, and each has to say something soon.
+//! Accepted connections, bounded: at most so many at a time, and each has to say something soon. Where they come from
+//! is lent, so that the network can be a simulated one.
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -25,25 +27,50 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duratio
 /// Connections beyond one per actor: reconnects, health checks, status.
 const CONNECTIONS_SPARE: usize = 64;
 
+/// Where connections come from.
+pub trait Listen: Send + Sync + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection and tells who called.
+    ///
+    /// # Errors
+    /// What the operating system says; another attempt may succeed.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // Acknowledgements are small and wanted at once; without the option they are only later.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer))
+    }
+}
+
 /// A connection that gives its place back when it is dropped.
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
     /// Until the first byte arrives.
     deadline: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
 /// Accepts connections until `stop` is cancelled.
-pub(super) fn accept(
-    listener: TcpListener,
+pub(super) fn accept<L: Listen>(
+    listener: L,
     limits: &LimitsConfig,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<Connection>> {
+) -> ReceiverStream<io::Result<Connection<L::Stream>>> {
     let (connections, incoming) = mpsc::channel(1);
     let places = Arc::new(Semaphore::new(limits.actors_max + CONNECTIONS_SPARE));
     let patience = Duration::from_secs(limits.first_message_s_max);
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = accept_all(&listener, places, patience, &connections) => {}
         }
@@ -51,11 +78,11 @@ pub(super) fn accept(
     ReceiverStream::new(incoming)
 }
 
-async fn accept_all(
-    listener: &TcpListener,
+async fn accept_all<L: Listen>(
+    listener: &L,
     places: Arc<Semaphore>,
     patience: Duration,
-    connections: &mpsc::Sender<io::Result<Connection>>,
+    connections: &mpsc::Sender<io::Result<Connection<L::Stream>>>,
 ) {
     let mut backoff = ACCEPT_BACKOFF.0;
     loop {
@@ -74,10 +101,9 @@ async fn accept_all(
         };
         backoff = ACCEPT_BACKOFF.0;
         tracing::debug!(%peer, "connection accepted");
-        // Acknowledgements are small and wanted at once; without the option they are only later.
-        let _ = stream.set_nodelay(true);
         let connection = Connection {
             stream,
+            peer,
             deadline: Some(Box::pin(sleep(patience))),
             _place: place,
         };
@@ -87,15 +113,18 @@ async fn accept_all(
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        TcpConnectInfo {
+            local_addr: None,
+            remote_addr: Some(self.peer),
+        }
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -113,7 +142,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

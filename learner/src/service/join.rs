@@ -1,6 +1,6 @@
 //! Join: both sides agree on everything that must be equal.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use springbok_common::{
     ids::ActorId,
@@ -11,6 +11,7 @@ use springbok_proto::v1::{JoinReply, JoinRequest};
 use tonic::Status;
 
 use super::Edge;
+use crate::time::now;
 
 pub(super) fn join(edge: &Edge, request: &JoinRequest) -> Result<JoinReply, Status> {
     if edge.draining.is_cancelled() {
@@ -32,7 +33,7 @@ pub(super) fn join(edge: &Edge, request: &JoinRequest) -> Result<JoinReply, Stat
         )));
     }
     let place = {
-        let now = Instant::now();
+        let now = now();
         let patience = Duration::from_secs(edge.limits.idle_s_max);
         let mut books = edge.books.lock();
         books.roster.expire(now, patience);

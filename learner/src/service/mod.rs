@@ -31,7 +31,6 @@ use springbok_proto::v1::{
     training_server::{Training, TrainingServer},
 };
 use tokio::{
-    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::timeout,
@@ -41,7 +40,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender};
+pub use self::incoming::Listen;
+use crate::{books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender, time::now};
 
 /// Time for connections to close after their streams have ended.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl Edge {
             terms,
             limits,
             injection,
-            clock: Instant::now(),
+            clock: now(),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
             trajectory_tasks: Tasks::new(streams_max),
@@ -126,7 +126,7 @@ impl Edge {
 
     /// Now, in microseconds on the learner's clock.
     fn now_us(&self) -> u64 {
-        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(now().saturating_duration_since(self.clock).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// The moment that an actor repeats from [`Self::now_us`]; never after `arrival`, whatever it says.
@@ -237,7 +237,7 @@ pub struct Serving {
 }
 
 /// Answers calls on `listener`; the health service says NOT_SERVING until [`Serving::ready`].
-pub async fn serve(listener: TcpListener, edge: Arc<Edge>) -> Serving {
+pub async fn serve<L: Listen>(listener: L, edge: Arc<Edge>) -> Serving {
     let (health, health_service) = tonic_health::server::health_reporter();
     let serving = |task, stop| Serving {
         edge: Arc::clone(&edge),

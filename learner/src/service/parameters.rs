@@ -26,6 +26,7 @@ pub(super) fn open(
     tokio::spawn(async move {
         let _task = task;
         tokio::select! {
+            biased;
             () = edge.closing.cancelled() => {}
             () = chunks.closed() => {}
             () = follow(&edge, actor, place, &chunks) => {}

@@ -1,11 +1,7 @@
 //! The upward stream of unrolls. One message is read, admitted, queued and acknowledged before the next is read, so
 //! HTTP/2 flow control carries the pressure of a full queue to the actor, and an idle actor holds no place in it.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use springbok_common::{
     ids::{ActorId, UnrollSequence},
@@ -27,6 +23,7 @@ use crate::{
     pacing::PacedStream,
     publisher::newest_version,
     queue::Arrived,
+    time::now,
 };
 
 type Replies = mpsc::Sender<Result<LearnerMessage, Status>>;
@@ -81,6 +78,7 @@ async fn converse(
 async fn identify(edge: &Edge, inbound: &mut Streaming<ActorMessage>) -> Result<ActorId, Status> {
     let patience = Duration::from_secs(edge.limits.first_message_s_max);
     let first = tokio::select! {
+        biased;
         () = edge.closing.cancelled() => return Err(Status::unavailable("the learner is draining")),
         first = timeout(patience, inbound.message()) => first,
     };
@@ -178,7 +176,7 @@ impl Conversation<'_> {
 
     /// Admits and queues one unroll; gives its acknowledgement.
     async fn unroll(&self, message: Unroll) -> Result<Acknowledgement, Status> {
-        let arrival = Instant::now();
+        let arrival = now();
         let header = decode_header(&message).ok_or_else(|| {
             Status::invalid_argument("the unroll's run_id is not 16 bytes or its sequence is 0")
         })?;
@@ -273,6 +271,7 @@ impl Conversation<'_> {
         let idle = Duration::from_secs(self.edge.limits.idle_s_max);
         let message = LearnerMessage { kind: Some(kind) };
         let sent = tokio::select! {
+            biased;
             () = self.edge.closing.cancelled() => {
                 return Err(Status::unavailable("the learner has stopped"));
             }

@@ -14,7 +14,7 @@ use std::{
 use rules::{forbids_unsafe, source_violations};
 
 /// Folder of each crate, and the crates of this workspace that it may depend on.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("proto", &[]),
     ("common", &["springbok-proto"]),
     ("learner", &["springbok-proto", "springbok-common"]),
@@ -32,6 +32,10 @@ const CRATES: [(&str, &[&str]); 6] = [
             "springbok-learner",
             "springbok-actor",
         ],
+    ),
+    (
+        "tests/simulation",
+        &["springbok-common", "springbok-learner", "springbok-actor"],
     ),
 ];
 
