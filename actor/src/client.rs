@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    connect::{Joined, Link, Received, Seeker, causes},
+    connect::{Joined, Link, Lost, Received, Seeker},
     inference::{Inference, mix_seed},
     options::{ActorError, ActorOptions, ActorReport},
     rollout::{Rollout, micros},
@@ -78,9 +78,9 @@ pub async fn run_in(
         actor.check(&joined.terms)?;
         match actor.converse(&joined, &mut seeker, &shutdown).await? {
             Ended::Done => break,
-            Ended::Lost(cause) => {
-                tracing::warn!(learner = %options.learner, %cause, "lost the learner; joining again");
-                seeker.lost(cause);
+            Ended::Lost(lost) => {
+                tracing::warn!(learner = %options.learner, cause = %lost.cause, "lost the learner; joining again");
+                seeker.lost(lost);
             }
         }
         match seeker.join(&shutdown).await? {
@@ -98,7 +98,7 @@ enum Ended {
     /// The session is over.
     Done,
     /// The learner is gone, perhaps for a while.
-    Lost(String),
+    Lost(Lost),
 }
 
 /// An unroll as it goes over the wire; its arrays are shared bytes.
@@ -139,7 +139,7 @@ impl Actor {
         let parameters = (Arc::clone(&self.cell), Arc::clone(&self.snapshots_refused));
         let mut link = match Link::open(joined, &self.agreement, parameters).await {
             Ok(link) => link,
-            Err(cause) => return Ok(Ended::Lost(cause)),
+            Err(cause) => return Ok(Ended::Lost(cause.into())),
         };
         let opened = Instant::now();
         let mut event = Event::Joined {
@@ -147,7 +147,7 @@ impl Actor {
             outbox_unrolls: joined.terms.outbox_unrolls,
             unrolls_per_snapshot: joined.terms.unrolls_per_snapshot,
         };
-        let mut cause = String::new();
+        let mut lost = Lost::default();
         loop {
             let actions = self.session.handle(self.started.elapsed(), event);
             for action in actions {
@@ -160,22 +160,22 @@ impl Actor {
                     if opened.elapsed() >= LINK_GOOD_AFTER {
                         seeker.settled();
                     }
-                    return Ok(Ended::Lost(cause));
+                    return Ok(Ended::Lost(lost));
                 }
             }
-            event = self.next_event(&mut link, shutdown, &mut cause).await?;
+            event = self.next_event(&mut link, shutdown, &mut lost).await?;
             if matches!(event, Event::Acknowledged { .. }) {
                 seeker.settled();
             }
         }
     }
 
-    /// Waits for whatever comes first. For [`Event::Disconnected`], says why in `cause`.
+    /// Waits for whatever comes first. For [`Event::Disconnected`], says why in `lost`.
     async fn next_event(
         &mut self,
         link: &mut Link,
         shutdown: &CancellationToken,
-        cause: &mut String,
+        lost: &mut Lost,
     ) -> Result<Event<Parcel>, ActorError> {
         let streaming = self.session.phase() == Phase::Streaming;
         let deadline = self.session.goodbye_deadline().unwrap_or_default();
@@ -185,11 +185,11 @@ impl Actor {
             () = shutdown.cancelled(), if streaming => Ok(Event::Stop),
             () = tokio::time::sleep_until(deadline), if !streaming => Ok(Event::Tick),
             received = link.receive() => Ok(match received {
-                Received::Message(message) => learner_event(message, cause),
+                Received::Message(message) => learner_event(message, lost),
                 // While draining, only the trajectory stream and the deadline count.
                 Received::ParametersEnded(_) if !streaming => Event::Tick,
                 Received::ParametersEnded(end) => {
-                    *cause = end;
+                    *lost = end.into();
                     Event::Disconnected
                 }
             }),
@@ -276,9 +276,9 @@ fn life(terms: &JoinTerms) -> LearnerLife {
 /// What a message from the learner means; what is outside the protocol breaks the stream.
 fn learner_event(
     message: Result<Option<v1::LearnerMessage>, Status>,
-    cause: &mut String,
+    lost: &mut Lost,
 ) -> Event<Parcel> {
-    *cause = match message {
+    let cause = match message {
         Ok(Some(message)) => match message.kind {
             Some(learner_message::Kind::Draining(_)) => {
                 tracing::info!("the learner is draining");
@@ -300,8 +300,12 @@ fn learner_event(
             None => "it sent a message outside the protocol".to_owned(),
         },
         Ok(None) => "it closed the stream".to_owned(),
-        Err(status) => causes(&status),
+        Err(status) => {
+            *lost = Lost::status(&status);
+            return Event::Disconnected;
+        }
     };
+    *lost = cause.into();
     Event::Disconnected
 }
 

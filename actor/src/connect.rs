@@ -18,7 +18,7 @@ use springbok_common::{
     spec::PROTOCOL_REVISION,
     unroll::{Agreement, Served},
     version::LearnerEpoch,
-    wire::{JoinTerms, SnapshotAssembler, join_terms},
+    wire::{JoinTerms, RETRY_PUSHBACK, SnapshotAssembler, join_terms},
 };
 use springbok_proto::v1::{self, actor_message, training_client::TrainingClient};
 use tokio::{
@@ -61,7 +61,7 @@ pub(crate) struct Seeker {
     backoff: Backoff,
     /// Since when there has been no working connection.
     outage_began: Option<Instant>,
-    cause: Option<String>,
+    lost: Option<Lost>,
 }
 
 /// A learner that accepted this actor.
@@ -72,9 +72,39 @@ pub(crate) struct Joined {
     channel: Channel,
 }
 
+/// Why there is no connection, and when it is worth trying again.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// What happened.
+    pub(crate) cause: String,
+    /// How long the learner does not want to see this actor.
+    pub(crate) come_back: Option<Duration>,
+}
+
+impl Lost {
+    /// What the learner, or the connection, says.
+    pub(crate) fn status(status: &Status) -> Self {
+        let wait = status.metadata().get(RETRY_PUSHBACK);
+        let wait = wait.and_then(|text| text.to_str().ok()?.parse().ok());
+        Self {
+            cause: causes(status),
+            come_back: wait.map(Duration::from_millis),
+        }
+    }
+}
+
+impl From<String> for Lost {
+    fn from(cause: String) -> Self {
+        Self {
+            cause,
+            come_back: None,
+        }
+    }
+}
+
 enum Failure {
     /// Trying again may help.
-    Passing(String),
+    Passing(Lost),
     /// It will not.
     Lasting(ActorError),
 }
@@ -95,7 +125,7 @@ impl Seeker {
             wait_max: options.learner_wait_max,
             backoff: world.backoff.clone(),
             outage_began: None,
-            cause: None,
+            lost: None,
         })
     }
 
@@ -116,8 +146,8 @@ impl Seeker {
 
     /// Says that the connection is lost, so that the next attempt waits a little: a learner that comes back is not
     /// met by all its actors at once.
-    pub(crate) fn lost(&mut self, cause: String) {
-        self.cause = Some(cause);
+    pub(crate) fn lost(&mut self, lost: Lost) {
+        self.lost = Some(lost);
     }
 
     /// Says that the connection works: the next loss is a new outage.
@@ -129,8 +159,12 @@ impl Seeker {
     async fn seek(&mut self) -> Result<Joined, ActorError> {
         let began = *self.outage_began.get_or_insert_with(Instant::now);
         loop {
-            if let Some(cause) = self.cause.take() {
-                let pause = self.backoff.next();
+            if let Some(Lost { cause, come_back }) = self.lost.take() {
+                if let Some(wait) = come_back {
+                    let seconds = wait.as_secs_f64();
+                    tracing::warn!(learner = %self.url, seconds, %cause, "the learner keeps this actor out; waiting");
+                }
+                let pause = self.backoff.next() + come_back.unwrap_or_default();
                 let waited = began.elapsed();
                 let left = self.wait_max.saturating_sub(waited);
                 if !self.wait_max.is_zero() && left.is_zero() {
@@ -146,9 +180,9 @@ impl Seeker {
             match self.attempt().await {
                 Ok(joined) => return Ok(joined),
                 Err(Failure::Lasting(error)) => return Err(error),
-                Err(Failure::Passing(cause)) => {
-                    tracing::debug!(learner = %self.url, %cause, "cannot join");
-                    self.cause = Some(cause);
+                Err(Failure::Passing(lost)) => {
+                    tracing::debug!(learner = %self.url, cause = %lost.cause, "cannot join");
+                    self.lost = Some(lost);
                 }
             }
         }
@@ -157,7 +191,7 @@ impl Seeker {
     async fn attempt(&mut self) -> Result<Joined, Failure> {
         let channel = within((self.dial)(self.endpoint.clone()))
             .await?
-            .map_err(|error| Failure::Passing(causes(&error)))?;
+            .map_err(|error| Failure::Passing(causes(&error).into()))?;
         let request = v1::JoinRequest {
             protocol_revision: PROTOCOL_REVISION,
             actor_id: actor_id_bytes(self.actor_id),
@@ -200,7 +234,7 @@ impl Seeker {
                 url: self.url.clone(),
                 cause: status.message().to_owned(),
             }),
-            _ => Failure::Passing(causes(status)),
+            _ => Failure::Passing(Lost::status(status)),
         }
     }
 }
@@ -415,7 +449,7 @@ fn endpoint(url: &str) -> Result<Endpoint, ActorError> {
 async fn within<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {
     timeout(HANDSHAKE_TIMEOUT, attempt).await.map_err(|_| {
         let seconds = HANDSHAKE_TIMEOUT.as_secs();
-        Failure::Passing(format!("no answer within {seconds} s"))
+        Failure::Passing(format!("no answer within {seconds} s").into())
     })
 }
 

@@ -35,17 +35,19 @@ pub enum RejectReason {
     WrongFinalObservations,
     /// An action is not in the action space.
     ActionOutOfRange,
+    /// A behaviour log-probability is NaN, infinite, positive or below -50.
+    LogProbOutOfRange,
     /// An observation is NaN or infinite.
     NonFiniteObservation,
     /// A reward is NaN or infinite.
     NonFiniteReward,
-    /// A behaviour log-probability is NaN, infinite, positive or below -50.
-    LogProbOutOfRange,
+    /// A reward is above `limits.reward_abs_max` in absolute value.
+    RewardOutOfRange,
 }
 
 impl RejectReason {
     /// All reasons, in checking order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WrongRun,
         Self::WrongEpoch,
         Self::FutureVersion,
@@ -54,10 +56,28 @@ impl RejectReason {
         Self::UnknownOutcome,
         Self::WrongFinalObservations,
         Self::ActionOutOfRange,
+        Self::LogProbOutOfRange,
         Self::NonFiniteObservation,
         Self::NonFiniteReward,
-        Self::LogProbOutOfRange,
+        Self::RewardOutOfRange,
     ];
+
+    /// Whether the content itself is bad. Then the actor that made it is broken, whereas an unroll from another run or
+    /// with another version only came at the wrong time.
+    #[must_use]
+    pub fn is_poison(self) -> bool {
+        match self {
+            Self::WrongRun | Self::WrongEpoch | Self::FutureVersion | Self::TooStale => false,
+            Self::WrongShape
+            | Self::UnknownOutcome
+            | Self::WrongFinalObservations
+            | Self::ActionOutOfRange
+            | Self::LogProbOutOfRange
+            | Self::NonFiniteObservation
+            | Self::NonFiniteReward
+            | Self::RewardOutOfRange => true,
+        }
+    }
 
     /// Label in metrics, in `summary.json` and on the wire.
     #[must_use]
@@ -73,6 +93,7 @@ impl RejectReason {
             Self::ActionOutOfRange => "action_out_of_range",
             Self::NonFiniteObservation => "non_finite_observation",
             Self::NonFiniteReward => "non_finite_reward",
+            Self::RewardOutOfRange => "reward_out_of_range",
             Self::LogProbOutOfRange => "log_prob_out_of_range",
         }
     }
@@ -93,6 +114,7 @@ impl RejectReason {
             Self::ActionOutOfRange => "an action is outside the action space",
             Self::NonFiniteObservation => "an observation is not a finite number",
             Self::NonFiniteReward => "a reward is not a finite number",
+            Self::RewardOutOfRange => "a reward's absolute value is above limits.reward_abs_max",
             Self::LogProbOutOfRange => "a behaviour log-probability is not within [-50, 0]",
         }
     }

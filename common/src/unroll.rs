@@ -131,6 +131,14 @@ impl Unroll {
         check_final_rows(&parts)?;
         check_void_rows(&parts, agreement.rollout.environments)?;
         check_actions(&parts, agreement)?;
+        let plausible = log_prob_range(&agreement.environment.action);
+        if !parts
+            .behaviour_log_probs
+            .iter()
+            .all(|log_prob| plausible.contains(log_prob))
+        {
+            return Err(RejectReason::LogProbOutOfRange);
+        }
         let observations = [
             &parts.observations,
             &parts.bootstrap_observations,
@@ -147,15 +155,19 @@ impl Unroll {
         if !all_finite(&parts.rewards) || !returns_finite {
             return Err(RejectReason::NonFiniteReward);
         }
-        let plausible = log_prob_range(&agreement.environment.action);
-        if !parts
-            .behaviour_log_probs
-            .iter()
-            .all(|log_prob| plausible.contains(log_prob))
-        {
-            return Err(RejectReason::LogProbOutOfRange);
-        }
         Ok(Self(parts))
+    }
+
+    /// Whether no reward is above `abs_max` in absolute value.
+    ///
+    /// # Errors
+    /// [`RejectReason::RewardOutOfRange`].
+    pub fn check_rewards(&self, abs_max: f64) -> Result<(), RejectReason> {
+        let mut rewards = self.0.rewards.iter();
+        rewards
+            .all(|reward| f64::from(reward.abs()) <= abs_max)
+            .then_some(())
+            .ok_or(RejectReason::RewardOutOfRange)
     }
 
     /// The checked content.

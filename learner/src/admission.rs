@@ -1,6 +1,8 @@
 //! Admission: which unrolls are trained on. Checks in order, cheapest first: run, epoch, duplicate or gap, future
 //! version, lag, then the content. A refusal is data, not an error; the ledger counts each.
 
+use std::{net::IpAddr, time::Instant};
+
 use springbok_common::{
     ids::{ActorId, RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
@@ -8,7 +10,12 @@ use springbok_common::{
     version::{LearnerEpoch, PolicyLag, PolicyVersion},
 };
 
-use crate::{ledger::Ledger, roster::Roster, steered::Steered};
+use crate::{
+    ledger::Ledger,
+    quarantine::{Origin, Quarantine, Sentence},
+    roster::{JoinRefusal, Place, Roster},
+    steered::Steered,
+};
 
 /// Unrolls that an actor may skip at once. No honest actor skips more than its outbox; the limit keeps invented
 /// numbers from overflowing the ledger.
@@ -85,6 +92,8 @@ pub struct Admission {
     pub ledger: Ledger,
     /// What steering did to whom.
     pub steered: Steered,
+    /// Who is kept out.
+    pub quarantine: Quarantine,
 }
 
 impl Admission {
@@ -96,6 +105,7 @@ impl Admission {
             roster: Roster::new(actors_max),
             ledger: Ledger::default(),
             steered: Steered::default(),
+            quarantine: Quarantine::default(),
         }
     }
 
@@ -103,6 +113,50 @@ impl Admission {
     #[must_use]
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// Gives `actor`, which comes from `address`, a place: the one it had, or the one it asks for, or the lowest that is
+    /// free and not in quarantine.
+    ///
+    /// # Errors
+    /// [`JoinRefusal`]: that place is in quarantine, or there is none left.
+    pub fn join(
+        &mut self,
+        actor: ActorId,
+        wanted: Option<u32>,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Place, JoinRefusal> {
+        let kept_out = |place| self.quarantine.left(Origin { address, place }, now);
+        let known = self.roster.knows(actor);
+        let named = known.then(|| self.roster.index(actor)).or(wanted);
+        let place =
+            named.unwrap_or_else(|| self.roster.lowest_free(|place| kept_out(place).is_some()));
+        if let Some(left) = kept_out(place) {
+            self.quarantine.refused();
+            let seconds = left.as_secs_f64().ceil() as u64;
+            return Err(JoinRefusal::Quarantined { place, seconds });
+        }
+        let joined = self.roster.join(actor, Some(place), now)?;
+        if named.is_none() {
+            self.quarantine.newcomer(Origin { address, place }, now);
+        }
+        Ok(joined)
+    }
+
+    /// Counts an unroll of `actor`, which comes from `address`, that was refused for `reason`; says what that leads to.
+    pub fn judge(
+        &mut self,
+        actor: ActorId,
+        address: Option<IpAddr>,
+        reason: RejectReason,
+        now: Instant,
+    ) -> Sentence {
+        if !reason.is_poison() {
+            return Sentence::Warned;
+        }
+        let place = self.roster.index(actor);
+        self.quarantine.strike(Origin { address, place }, now)
     }
 
     /// The checks that need only the header. `newest` is the version that was published last.

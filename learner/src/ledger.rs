@@ -41,20 +41,25 @@ pub struct LedgerViolation {
 }
 
 impl LedgerCounts {
+    /// By how many unrolls the accounts do not balance, both identities together: must be 0.
+    #[must_use]
+    pub fn imbalance(&self) -> u64 {
+        let off = |whole: u64, parts: &[u64]| {
+            let parts: u128 = parts.iter().map(|part| u128::from(*part)).sum();
+            u64::try_from(parts.abs_diff(u128::from(whole))).unwrap_or(u64::MAX)
+        };
+        let produced = off(self.produced, &[self.admitted, self.rejected, self.lost]);
+        let settled = [self.trained, self.expired, self.evicted, self.discarded];
+        let admitted = off(self.admitted, &[&settled[..], &[self.queued]].concat());
+        produced.saturating_add(admitted)
+    }
+
     /// Checks both identities.
     ///
     /// # Errors
     /// [`LedgerViolation`] with the accounts.
     pub fn check(&self) -> Result<(), LedgerViolation> {
-        let produced = sum(&[self.admitted, self.rejected, self.lost]);
-        let admitted = sum(&[
-            self.trained,
-            self.expired,
-            self.evicted,
-            self.discarded,
-            self.queued,
-        ]);
-        if produced == Some(self.produced) && admitted == Some(self.admitted) {
+        if self.imbalance() == 0 {
             Ok(())
         } else {
             Err(LedgerViolation {
@@ -62,12 +67,6 @@ impl LedgerCounts {
             })
         }
     }
-}
-
-fn sum(terms: &[u64]) -> Option<u64> {
-    terms
-        .iter()
-        .try_fold(0_u64, |total, term| total.checked_add(*term))
 }
 
 /// Keeps the accounts: each event of an unroll's life is one method.

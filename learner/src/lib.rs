@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod output;
 pub mod pacing;
 pub mod publisher;
+pub mod quarantine;
 pub mod queue;
 pub mod reservoir;
 pub mod roster;

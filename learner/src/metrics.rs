@@ -97,8 +97,12 @@ metrics! {
     EssBehaviour = "health/ess_behaviour", "1", "Effective sample size of the updated policy over behaviour ratios, as a share of the steps.";
     RhoSaturation = "health/rho_saturation", "1", "Share of steps whose V-trace ratio is cut at rho_bar.";
     LogRatioLagZero = "health/max_abs_log_ratio_lag0", "nat", "Largest disagreement between actor and learner on steps without lag.";
+    LogRatioLagZeroMean = "health/mean_abs_log_ratio_lag0", "nat", "Mean disagreement between actor and learner on steps without lag.";
     QueueFill = "queue/fill", "1", "Share of the queue's places that are taken.";
     Actors = "actors/present", "actors", "Actors that have a place.";
+    ActorsQuarantined = "actors/quarantined", "actors", "Places that are kept out because of poisoned unrolls.";
+    QuarantineStrikes = "quarantine/strikes", "unrolls", "Poisoned unrolls so far: refused for their content.";
+    Quarantines = "quarantine/quarantines", "quarantines", "Times so far that an actor was kept out because of them.";
     GovernorBudget = "governor/budget", "unrolls", "Unrolls that the governor allows in flight: begun, queued or being trained.";
     GovernorInterval = "governor/publish_interval", "versions", "Every how many versions one is published.";
     GovernorTarget = "governor/lag_target", "versions", "Set-point of the mean lag.";
@@ -108,6 +112,7 @@ metrics! {
     WatchdogWeightsStuck = "watchdog/weights_stuck", "alarms", "Times that an actor went on with old parameters.";
     WatchdogEssLow = "watchdog/ess_low", "alarms", "Times that the effective sample size fell below lag.ess_floor.";
     WatchdogStalled = "watchdog/stalled", "alarms", "Times that nothing was trained for telemetry.stall_s.";
+    WatchdogLogProbs = "watchdog/log_probs_disagree", "alarms", "Times that actor and learner disagreed about log-probabilities of one version.";
     LearnerBusy = "time/learner_busy", "1", "Share of the time so far in which the trainer computed.";
     LearnerWaiting = "time/learner_waiting", "1", "Share of the time so far in which the trainer waited for unrolls.";
     ActorsBlocked = "time/actors_blocked", "1", "Share of the actors' time in which they waited for the learner.";
@@ -122,7 +127,7 @@ metrics! {
     LedgerDiscarded = "ledger/discarded", "unrolls", "Dropped because the learner stopped.";
     LedgerQueued = "ledger/queued", "unrolls", "Waiting for the trainer.";
     LedgerDuplicates = "ledger/duplicates", "unrolls", "Arrived again after they were settled.";
-    LedgerViolations = "ledger/violations", "1", "1 if the accounts do not balance: must be 0.";
+    LedgerImbalance = "ledger/imbalance", "unrolls", "By how many unrolls the accounts do not balance: must be 0.";
 }
 
 /// What is known about each bucket of lag, in the order of its metrics.

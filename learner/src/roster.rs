@@ -38,6 +38,17 @@ pub enum JoinRefusal {
         /// The number of places.
         actors_max: usize,
     },
+    /// Its unrolls were poisoned.
+    #[error(
+        "place {place} is in quarantine for another {seconds} s because of poisoned unrolls: mend the environment or \
+         the actor there, or wait"
+    )]
+    Quarantined {
+        /// The place.
+        place: u32,
+        /// Seconds until it may join again, rounded up.
+        seconds: u64,
+    },
 }
 
 /// A new place on the roster.
@@ -142,7 +153,7 @@ impl Roster {
         let index = known
             .map(|life| life.index)
             .or(wanted)
-            .unwrap_or_else(|| self.lowest_free());
+            .unwrap_or_else(|| self.lowest_free(|_| false));
         let holder = self
             .lives
             .iter()
@@ -198,13 +209,22 @@ impl Roster {
         self.lives.insert(actor, life);
     }
 
-    fn lowest_free(&self) -> u32 {
+    /// The lowest place that nobody has and that is not `barred`.
+    #[must_use]
+    pub fn lowest_free(&self, barred: impl Fn(u32) -> bool) -> u32 {
         let taken = |index| {
             self.lives
                 .values()
                 .any(|life| life.index == index && life.present())
         };
-        (0..u32::MAX).find(|index| !taken(*index)).unwrap_or(0)
+        let mut free = (0..u32::MAX).filter(|index| !taken(*index));
+        free.find(|index| !barred(*index)).unwrap_or(0)
+    }
+
+    /// Whether `actor` ever joined and is still remembered.
+    #[must_use]
+    pub fn knows(&self, actor: ActorId) -> bool {
+        self.lives.contains_key(&actor)
     }
 
     /// A trajectory stream of `actor` begins; an earlier one of the same actor ends with it. `None` if the actor

@@ -338,8 +338,10 @@ impl Learner {
             ess: tally.ess_mean(),
             clip_fraction: tally.clip_fraction_mean(),
             ledger: counts.clone(),
+            ledger_imbalance: counts.imbalance(),
             rejected: books.ledger.rejected_by_reason().clone(),
             actors: books.roster.counts(),
+            quarantine: books.quarantine.summary(),
             time,
             bottleneck: time.verdict(),
         }

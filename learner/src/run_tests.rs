@@ -9,6 +9,7 @@ use springbok_common::{
     config::{Config, DeviceChoice},
     ids::{ActorId, UnrollSequence},
     policy::read_safetensors,
+    reject::RejectReason,
     spec::PROTOCOL_REVISION,
     unroll::{Unroll, UnrollHeader},
     version::PolicyVersion,
@@ -23,7 +24,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    EventSink, LearnerError, LearnerEvent, LearnerOptions, PolicyDescription, Summary, run, testing,
+    EventSink, LearnerError, LearnerEvent, LearnerOptions, PolicyDescription, Summary, run,
+    service::poison_tests::{CASES, Damage, REWARD_ABS_MAX},
+    testing,
 };
 
 async fn options(run_directory: &std::path::Path) -> LearnerOptions {
@@ -156,4 +159,103 @@ async fn results_that_cannot_be_written_are_exit_74_with_the_path() {
     let error = running.await.unwrap_err();
     assert!(matches!(&error, LearnerError::Output { path, .. } if path.starts_with(missing)));
     assert_eq!(error.exit_code(), 74);
+}
+
+/// One actor's stream, driven by hand.
+struct Stream {
+    up: mpsc::Sender<ActorMessage>,
+    down: tonic::Streaming<springbok_proto::v1::LearnerMessage>,
+    header: UnrollHeader,
+}
+
+impl Stream {
+    async fn open(address: &str, index: u32) -> Self {
+        let mut client = TrainingClient::connect(address.to_owned()).await.unwrap();
+        let actor_id: bytes::Bytes = ActorId::random().to_bytes().to_vec().into();
+        let reply = client.join(JoinRequest {
+            protocol_revision: PROTOCOL_REVISION,
+            actor_id: actor_id.clone(),
+            actor_index: Some(index),
+            environment_id: String::new(),
+        });
+        let terms = join_terms(reply.await.unwrap().into_inner()).unwrap();
+        let (up, outbound) = mpsc::channel(2);
+        let hello = StreamHello {
+            actor_id,
+            run_id: terms.run_id.to_bytes().to_vec().into(),
+            learner_epoch: terms.epoch.0,
+            spec_fingerprint: terms.fingerprint.0,
+        };
+        let kind = Some(Kind::Hello(hello));
+        up.send(ActorMessage { kind }).await.unwrap();
+        let stream = client.stream_trajectories(ReceiverStream::new(outbound));
+        Self {
+            up,
+            down: stream.await.unwrap().into_inner(),
+            header: UnrollHeader {
+                run_id: terms.run_id,
+                epoch: terms.epoch,
+                sequence: UnrollSequence::FIRST,
+                version: PolicyVersion(0),
+            },
+        }
+    }
+
+    /// Sends one unroll and waits for whatever comes next.
+    async fn send(&mut self, sequence: u64, damage: impl Fn(&mut springbok_proto::v1::Unroll)) {
+        let agreement = testing::agreement();
+        let mut parts = testing::unroll(&agreement, sequence).into_parts();
+        parts.header = UnrollHeader {
+            sequence: UnrollSequence(sequence),
+            ..self.header
+        };
+        let mut unroll = encode_unroll(&Unroll::new(parts, &agreement).unwrap());
+        damage(&mut unroll);
+        let kind = Some(Kind::Unroll(unroll));
+        self.up.send(ActorMessage { kind }).await.unwrap();
+        self.down.message().await.unwrap().unwrap();
+    }
+}
+
+/// All but what is too old, since this run has too few versions for that.
+fn poisons() -> impl Iterator<Item = &'static (RejectReason, Damage)> {
+    let cases = CASES.iter();
+    cases.filter(|(reason, _)| *reason != RejectReason::TooStale)
+}
+
+/// The policy that a run comes to in which an honest actor sends one unroll after each `poisons_between` poisoned ones.
+async fn policy_of(poisons_between: usize) -> (Vec<u8>, Summary) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path()).await;
+    options.config.limits.reward_abs_max = Some(f64::from(REWARD_ABS_MAX));
+    let address = format!("http://{}", options.listener.local_addr().unwrap());
+    let running = tokio::spawn(run(options, Arc::new(|_| {}), CancellationToken::new()));
+    let mut honest = Stream::open(&address, 0).await;
+    let mut cases = poisons().zip(1..);
+    for sequence in 1..=8 {
+        for ((_, damage), place) in cases.by_ref().take(poisons_between) {
+            let mut broken = Stream::open(&address, place).await;
+            for position in 0..3 {
+                let sent = broken.send(position as u64 + 1, |unroll| damage(unroll, position));
+                sent.await;
+            }
+        }
+        honest.send(sequence, |_| {}).await;
+    }
+    drop(honest);
+    let summary = tokio::time::timeout(Duration::from_secs(60), running).await;
+    let summary = summary.unwrap().unwrap().unwrap();
+    let policy = std::fs::read(directory.path().join("policy.safetensors")).unwrap();
+    (policy, summary)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poison_changes_no_parameter() {
+    let (clean, of_clean) = policy_of(0).await;
+    let (poisoned, of_poisoned) = policy_of(4).await;
+    assert_eq!((of_clean.updates, of_poisoned.updates), (4, 4));
+    assert_eq!(of_clean.ledger.rejected, 0);
+    let cases = poisons().count() as u64;
+    assert_eq!(of_poisoned.ledger.rejected, 3 * cases);
+    assert!(clean == poisoned, "the parameters differ");
 }

@@ -8,6 +8,7 @@ use springbok_common::{ids::RunId, reject::RejectReason};
 use crate::{
     lag::{LagSummary, buckets::BucketSummary, causes::ByCause, predict::LagPrediction},
     ledger::LedgerCounts,
+    quarantine::QuarantineSummary,
     roster::ActorCounts,
     steered::BiasSummary,
     trainer::steering::SteeringSummary,
@@ -92,10 +93,16 @@ pub struct Summary {
     pub clip_fraction: Option<f64>,
     /// Every account of the trajectory ledger.
     pub ledger: LedgerCounts,
+    /// By how many unrolls the ledger does not balance: must be 0.
+    #[serde(default)]
+    pub ledger_imbalance: u64,
     /// Rejected unrolls by reason; reasons that did not occur are absent.
     pub rejected: BTreeMap<RejectReason, u64>,
     /// Lives of actors.
     pub actors: ActorCounts,
+    /// What poisoned unrolls led to.
+    #[serde(default)]
+    pub quarantine: QuarantineSummary,
     /// Where the time went.
     pub time: TimeShares,
     /// One line: the slower side, the knob to turn, and the evidence.

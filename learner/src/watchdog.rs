@@ -17,6 +17,10 @@ const WINDOWS_GROWING: usize = 5;
 /// Updates over which the effective sample size is averaged: one bad batch is no alarm.
 const ESS_UPDATES: u64 = 20;
 
+/// Disagreement of actor and learner, in nats, about one version's log-probabilities that rounding does not explain: both
+/// compute them in f32, if perhaps on different devices.
+const LOG_PROB_DISAGREEMENT_MAX: f64 = 1e-3;
+
 /// What is watched for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WatchdogLimits {
@@ -69,6 +73,13 @@ pub enum Alarm<A> {
         /// Its floor.
         floor: f64,
     },
+    /// Actor and learner have different log-probabilities for the same parameters, observations and actions.
+    LogProbsDisagree {
+        /// The largest difference of an update, in nats.
+        max: f64,
+        /// What rounding explains.
+        limit: f64,
+    },
     /// No update for too long.
     Stalled {
         /// For how long.
@@ -88,6 +99,8 @@ pub struct AlarmCounts {
     pub ess_low: u64,
     /// Nothing was trained for too long.
     pub stalled: u64,
+    /// Actor and learner disagreed about log-probabilities.
+    pub log_probs_disagree: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +123,7 @@ pub struct Watchdog<A> {
     lag_alarmed: bool,
     ess: (f64, u64),
     ess_alarmed: bool,
+    log_probs_alarmed: bool,
     progress_at: Instant,
     stall_alarmed: bool,
     stamps: BTreeMap<A, Stamp>,
@@ -127,6 +141,7 @@ impl<A: Ord + Copy> Watchdog<A> {
             lag_alarmed: false,
             ess: (0.0, 0),
             ess_alarmed: false,
+            log_probs_alarmed: false,
             progress_at: now,
             stall_alarmed: false,
             stamps: BTreeMap::new(),
@@ -169,6 +184,22 @@ impl<A: Ord + Copy> Watchdog<A> {
             self.ess_alarmed = low;
         }
         alarms
+    }
+
+    /// An update ended in which actor and learner disagreed by `max` nats at most about a log-probability of the same
+    /// version; NaN if no step had no lag.
+    pub fn compared(&mut self, max: f64) -> Option<Alarm<A>> {
+        if max.is_nan() {
+            return None;
+        }
+        let disagree = max > LOG_PROB_DISAGREEMENT_MAX;
+        let news = disagree && !self.log_probs_alarmed;
+        self.log_probs_alarmed = disagree;
+        self.counts.log_probs_disagree += u64::from(news);
+        news.then_some(Alarm::LogProbsDisagree {
+            max,
+            limit: LOG_PROB_DISAGREEMENT_MAX,
+        })
     }
 
     fn lag_window(&mut self, mean: f64, predicted: f64) -> Option<Alarm<A>> {
@@ -301,6 +332,16 @@ mod tests {
         assert_eq!(told(&[0.9, 0.4, 0.3, 0.2]), 1);
         assert_eq!(told(&[0.6, 0.4]), 1);
         assert!((0..19).all(|_| dog.updated(now, 0.0, 0.0, 0.1).is_empty()));
+    }
+
+    #[test]
+    fn a_disagreement_about_log_probabilities_is_told_once_until_it_was_well() {
+        let mut dog = watchdog(Instant::now());
+        let maxima = [1e-5, 9e-4, 0.02, 0.5, f64::NAN, 0.3, 1e-6, 0.01];
+        let told = maxima.map(|max| dog.compared(max).is_some());
+        let expected = [false, false, true, false, false, false, false, true];
+        assert_eq!(told, expected);
+        assert_eq!(dog.counts().log_probs_disagree, 2);
     }
 
     #[test]

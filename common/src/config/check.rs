@@ -339,6 +339,9 @@ impl Config {
                 )
             },
         );
+        if let Some(reward_abs_max) = limits.reward_abs_max {
+            faults.positive("limits.reward_abs_max", reward_abs_max);
+        }
         faults.duration(
             "limits.first_message_s_max",
             limits.first_message_s_max,

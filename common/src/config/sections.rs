@@ -383,6 +383,9 @@ sections! {
         actors_max: usize = 64;
         /// Bytes in one message.
         message_bytes_max: usize = 64 * 1024 * 1024;
+        /// Largest absolute reward that an honest environment gives: an unroll with a larger one is refused, and counts
+        /// against its actor; "none" admits any finite reward.
+        reward_abs_max: Option<f64> = None;
         /// Seconds from connecting to the first message.
         first_message_s_max: u64 = 5;
         /// Seconds of silence after which a connection is closed.

@@ -297,6 +297,7 @@ fn every_fault_is_found() {
         (&["algorithm.gradient_norm_max=0"], "gradient_norm_max"),
         (&["algorithm.reward_scale=0"], "algorithm.reward_scale"),
         (&["limits.message_bytes_max=1048576"], "message_bytes_max"),
+        (&["limits.reward_abs_max=0"], "limits.reward_abs_max"),
         (&["limits.first_message_s_max=0"], "first_message_s_max"),
         (&["limits.idle_s_max=0"], "limits.idle_s_max"),
         (&["limits.drain_s_max=86401"], "limits.drain_s_max"),

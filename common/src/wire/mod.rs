@@ -14,6 +14,9 @@ pub use unroll::{
     unroll_message_bytes,
 };
 
+/// Header of a refusal that says after how many milliseconds trying again may help: the name that gRPC gives it.
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 /// A message that does not say what the protocol promises.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {

@@ -67,6 +67,8 @@ pub struct Health {
     pub prox_ratio_mean_error: f64,
     /// Largest |log p| among steps of lag 0, where actor and learner should agree; `None` when there is none.
     pub max_abs_log_ratio_lag0: Option<f64>,
+    /// Mean |log p| among steps of lag 0; `None` when there is none.
+    pub mean_abs_log_ratio_lag0: Option<f64>,
     /// Mean policy lag, in versions.
     pub lag_mean: f64,
     /// Largest policy lag, in versions.
@@ -198,6 +200,7 @@ pub fn health<F: Real>(
     let u = log_ratios(samples.current, samples.proximal, &steps);
     let advantages = pick(samples.advantages, &steps);
     let lags: Vec<u64> = steps.iter().map(|i| samples.lag(*i)).collect();
+    let fresh = at_lag_zero(&p, &lags);
     let arrival: Vec<f64> = p.iter().map(|l| l.exp()).collect();
     let arrival = moments(&arrival, None);
     let mut ratios: Vec<f64> = b.iter().map(|l| l.exp()).collect();
@@ -217,7 +220,8 @@ pub fn health<F: Real>(
         rho_truncated_fraction: rho_bar.map_or(0.0, |cap| share(p.iter(), |l| l.exp() > cap)),
         prox_ratio_mean: arrival.mean,
         prox_ratio_mean_error: arrival.std / (steps.len() as f64).sqrt(),
-        max_abs_log_ratio_lag0: largest_at_lag_zero(&p, &lags),
+        max_abs_log_ratio_lag0: fresh.iter().copied().max_by(f64::total_cmp),
+        mean_abs_log_ratio_lag0: (!fresh.is_empty()).then(|| mean(fresh.iter().copied())),
         lag_mean: mean(lags.iter().map(|lag| *lag as f64)),
         lag_max: lags.iter().copied().max().unwrap_or(0),
         explained_variance: explained_variance(
@@ -348,9 +352,10 @@ fn per_lag(
     rows.collect()
 }
 
-fn largest_at_lag_zero(log_ratios: &[f64], lags: &[u64]) -> Option<f64> {
+/// |log p| of the steps without lag.
+fn at_lag_zero(log_ratios: &[f64], lags: &[u64]) -> Vec<f64> {
     let fresh = log_ratios.iter().zip(lags).filter(|(_, lag)| **lag == 0);
-    fresh.map(|(l, _)| l.abs()).max_by(f64::total_cmp)
+    fresh.map(|(l, _)| l.abs()).collect()
 }
 
 fn log_ratios<F: Real>(new: &[F], old: &[F], steps: &[usize]) -> Vec<f64> {

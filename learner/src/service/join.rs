@@ -1,6 +1,6 @@
 //! Join: both sides agree on everything that must be equal.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use springbok_common::{
     ids::ActorId,
@@ -10,10 +10,14 @@ use springbok_common::{
 use springbok_proto::v1::{JoinReply, JoinRequest};
 use tonic::Status;
 
-use super::Edge;
-use crate::time::now;
+use super::{Edge, come_back};
+use crate::{roster::JoinRefusal, time::now};
 
-pub(super) fn join(edge: &Edge, request: &JoinRequest) -> Result<JoinReply, Status> {
+pub(super) fn join(
+    edge: &Edge,
+    address: Option<IpAddr>,
+    request: &JoinRequest,
+) -> Result<JoinReply, Status> {
     if edge.draining.is_cancelled() {
         return Err(Status::unavailable("the learner is draining"));
     }
@@ -37,9 +41,15 @@ pub(super) fn join(edge: &Edge, request: &JoinRequest) -> Result<JoinReply, Stat
         let patience = Duration::from_secs(edge.limits.idle_s_max);
         let mut books = edge.books.lock();
         books.roster.expire(now, patience);
-        books.roster.join(actor, request.actor_index, now)
+        books.join(actor, request.actor_index, address, now)
     };
-    let place = place.map_err(|refusal| Status::resource_exhausted(refusal.to_string()))?;
+    let place = place.map_err(|refusal| match refusal {
+        JoinRefusal::Full { .. } => Status::resource_exhausted(refusal.to_string()),
+        JoinRefusal::Quarantined { seconds, .. } => {
+            let wait = Duration::from_secs(seconds);
+            come_back(Status::unavailable(refusal.to_string()), wait)
+        }
+    })?;
     if let Some(displaced) = place.displaced {
         tracing::info!(actor = %displaced, index = place.index, "a new actor took its place");
         edge.end_stream(displaced);

@@ -10,10 +10,13 @@ mod harness;
 #[cfg(test)]
 mod paced_tests;
 #[cfg(test)]
+pub(crate) mod poison_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,7 +27,7 @@ use springbok_common::{
     injection::LagInjection,
     unroll::Agreement,
     version::LearnerEpoch,
-    wire::JoinTerms,
+    wire::{JoinTerms, RETRY_PUSHBACK},
 };
 use springbok_proto::v1::{
     ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest, SnapshotChunk,
@@ -37,7 +40,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::incoming::Listen;
@@ -200,6 +203,19 @@ impl Tasks {
     }
 }
 
+/// Where a call comes from; none where the transport has no addresses.
+fn address_of<T>(request: &Request<T>) -> Option<IpAddr> {
+    request.remote_addr().map(|peer| peer.ip())
+}
+
+/// `status` with the time after which trying again may help, where clients of gRPC look for it.
+fn come_back(mut status: Status, wait: Duration) -> Status {
+    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let metadata = status.metadata_mut();
+    metadata.insert(RETRY_PUSHBACK, MetadataValue::from(milliseconds));
+    status
+}
+
 /// Answers calls.
 #[derive(Debug, Clone)]
 struct TrainingService(Arc<Edge>);
@@ -210,14 +226,15 @@ impl Training for TrainingService {
     type StreamParametersStream = ReceiverStream<Result<SnapshotChunk, Status>>;
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
-        join::join(&self.0, request.get_ref()).map(Response::new)
+        join::join(&self.0, address_of(&request), request.get_ref()).map(Response::new)
     }
 
     async fn stream_trajectories(
         &self,
         request: Request<Streaming<ActorMessage>>,
     ) -> Result<Response<Self::StreamTrajectoriesStream>, Status> {
-        trajectories::open(Arc::clone(&self.0), request.into_inner()).map(Response::new)
+        let address = address_of(&request);
+        trajectories::open(Arc::clone(&self.0), address, request.into_inner()).map(Response::new)
     }
 
     async fn stream_parameters(

@@ -2,10 +2,7 @@
 
 use bytes::Bytes;
 use springbok_common::{
-    policy::layout_fingerprint,
-    reject::{RejectReason, Verdict},
-    version::PolicyVersion,
-    wire::SnapshotAssembler,
+    policy::layout_fingerprint, reject::Verdict, version::PolicyVersion, wire::SnapshotAssembler,
 };
 use springbok_proto::v1::{self, Goodbye, StreamHello, actor_message::Kind, learner_message};
 use tokio::sync::mpsc;
@@ -16,93 +13,6 @@ use super::{
     harness::{PAYLOAD, join_request, start, start_injecting},
     *,
 };
-
-fn floats(values: &[f32]) -> Bytes {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect::<Vec<_>>()
-        .into()
-}
-
-/// Damages a good unroll in one way.
-type Damage = fn(&mut v1::Unroll);
-
-const BAD_UNROLLS: &[(RejectReason, Damage)] = &[
-    (RejectReason::WrongRun, |unroll| {
-        unroll.run_id = vec![9; 16].into()
-    }),
-    (RejectReason::WrongEpoch, |unroll| unroll.learner_epoch = 2),
-    (RejectReason::FutureVersion, |unroll| {
-        unroll.policy_version = 9
-    }),
-    (RejectReason::TooStale, |unroll| unroll.policy_version = 0),
-    (RejectReason::WrongShape, |unroll| {
-        unroll.rewards = floats(&[1.0; 7])
-    }),
-    (RejectReason::WrongShape, |unroll| {
-        unroll.observations = Bytes::new()
-    }),
-    (RejectReason::WrongShape, |unroll| {
-        unroll.actions = Bytes::from_static(&[0; 31])
-    }),
-    (RejectReason::UnknownOutcome, |unroll| {
-        unroll.outcomes = vec![9; 8].into()
-    }),
-    (RejectReason::WrongFinalObservations, |unroll| {
-        unroll.final_rows = vec![4]
-    }),
-    (RejectReason::ActionOutOfRange, |unroll| {
-        unroll.actions = [2_u8, 0, 0, 0].repeat(8).into()
-    }),
-    (RejectReason::NonFiniteObservation, |unroll| {
-        unroll.observations = floats(&[f32::NAN; 24])
-    }),
-    (RejectReason::NonFiniteObservation, |unroll| {
-        unroll.final_observations = floats(&[f32::INFINITY; 3]);
-    }),
-    (RejectReason::NonFiniteReward, |unroll| {
-        unroll.rewards = floats(&[f32::NEG_INFINITY; 8])
-    }),
-    (RejectReason::LogProbOutOfRange, |unroll| {
-        unroll.behaviour_log_probs = floats(&[0.1; 8])
-    }),
-    (RejectReason::LogProbOutOfRange, |unroll| {
-        unroll.behaviour_log_probs = floats(&[f32::NAN; 8])
-    }),
-];
-
-#[tokio::test]
-async fn every_kind_of_bad_unroll_gets_its_reason_is_counted_and_changes_nothing() {
-    let harness = start(4, LimitsConfig::default()).await;
-    harness.publisher.publish(PolicyVersion(3), PAYLOAD);
-    let mut peer = harness.actor().await;
-    let good = |sequence| v1::Unroll {
-        policy_version: 3,
-        ..harness.unroll(sequence)
-    };
-    assert_eq!(peer.verdict(good(1)).await, Verdict::Admitted);
-    for (sequence, (reason, damage)) in (2..).zip(BAD_UNROLLS) {
-        let mut unroll = good(sequence);
-        damage(&mut unroll);
-        assert_eq!(peer.verdict(unroll).await, Verdict::Rejected(*reason));
-    }
-    let bad = BAD_UNROLLS.len() as u64;
-    assert_eq!(peer.verdict(good(1)).await, Verdict::Duplicate);
-    // The same stream still serves good unrolls, and a gap of two is two lost.
-    assert_eq!(peer.verdict(good(bad + 4)).await, Verdict::Admitted);
-    let counts = harness.counts();
-    assert_eq!((counts.admitted, counts.rejected, counts.lost), (2, bad, 2));
-    assert_eq!((counts.produced, counts.duplicates), (bad + 4, 1));
-    let by_reason = harness.books.lock().ledger.rejected_by_reason().clone();
-    assert_eq!(by_reason.len(), RejectReason::ALL.len());
-    assert_eq!(by_reason[&RejectReason::WrongShape], 3);
-    // Only the good ones can reach the trainer, so the bad ones can change no parameter.
-    assert_eq!(harness.queue.clear(), 2);
-    let shelf = harness.serving.edge.publications.borrow().clone().unwrap();
-    let newest = shelf.newest();
-    assert_eq!(newest.payload(), &PAYLOAD);
-}
 
 #[tokio::test]
 async fn messages_that_are_no_unroll_end_the_stream_and_harm_nobody_else() {

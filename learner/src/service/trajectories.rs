@@ -1,7 +1,7 @@
 //! The upward stream of unrolls. One message is read, admitted, queued and acknowledged before the next is read, so
 //! HTTP/2 flow control carries the pressure of a full queue to the actor, and an idle actor holds no place in it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use springbok_common::{
     ids::{ActorId, UnrollSequence},
@@ -17,11 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::Edge;
+use super::{Edge, come_back};
 use crate::{
     admission::{Screened, SequenceFault},
     pacing::PacedStream,
     publisher::newest_version,
+    quarantine::Sentence,
     queue::Arrived,
     time::now,
 };
@@ -33,13 +34,14 @@ const REPLIES_AHEAD: usize = 4;
 
 pub(super) fn open(
     edge: Arc<Edge>,
+    address: Option<IpAddr>,
     inbound: Streaming<ActorMessage>,
 ) -> Result<ReceiverStream<Result<LearnerMessage, Status>>, Status> {
     let task = edge.trajectory_tasks.begin()?;
     let (replies, stream) = mpsc::channel(REPLIES_AHEAD);
     tokio::spawn(async move {
         let _task = task;
-        let ended = converse(&edge, inbound, &replies).await;
+        let ended = converse(&edge, address, inbound, &replies).await;
         if let Err(status) = ended {
             tracing::warn!(code = ?status.code(), reason = status.message(), "trajectory stream ended");
             // If the actor reads nothing any more, it learns of the end from the connection.
@@ -52,6 +54,7 @@ pub(super) fn open(
 /// The whole life of a stream.
 async fn converse(
     edge: &Edge,
+    address: Option<IpAddr>,
     mut inbound: Streaming<ActorMessage>,
     replies: &Replies,
 ) -> Result<(), Status> {
@@ -63,6 +66,7 @@ async fn converse(
     let conversation = Conversation {
         edge,
         actor,
+        address,
         paced: edge.pacing.open(actor, edge.terms.outbox_unrolls),
         replies,
         superseded: &superseded,
@@ -107,6 +111,8 @@ async fn identify(edge: &Edge, inbound: &mut Streaming<ActorMessage>) -> Result<
 struct Conversation<'a> {
     edge: &'a Edge,
     actor: ActorId,
+    /// Where it comes from.
+    address: Option<IpAddr>,
     paced: PacedStream,
     replies: &'a Replies,
     superseded: &'a CancellationToken,
@@ -155,7 +161,12 @@ impl Conversation<'_> {
             };
             match message.kind {
                 Some(actor_message::Kind::Unroll(unroll)) => {
-                    let acknowledgement = self.unroll(unroll).await?;
+                    let (acknowledgement, sentence) = self.unroll(unroll).await?;
+                    if let Some(sentence) = sentence {
+                        self.reply(learner_message::Kind::Acknowledgement(acknowledgement))
+                            .await?;
+                        return Err(sentence);
+                    }
                     if self.paced.is_paced() {
                         self.paced.ask();
                         owed.push_back(acknowledgement);
@@ -174,8 +185,9 @@ impl Conversation<'_> {
         }
     }
 
-    /// Admits and queues one unroll; gives its acknowledgement.
-    async fn unroll(&self, message: Unroll) -> Result<Acknowledgement, Status> {
+    /// Admits and queues one unroll; gives its acknowledgement, and the end of the stream if it was one poisoned unroll
+    /// too many.
+    async fn unroll(&self, message: Unroll) -> Result<(Acknowledgement, Option<Status>), Status> {
         let arrival = now();
         let header = decode_header(&message).ok_or_else(|| {
             Status::invalid_argument("the unroll's run_id is not 16 bytes or its sequence is 0")
@@ -199,7 +211,11 @@ impl Conversation<'_> {
             }
             Screened::Content => {
                 // Outside the lock: this reads every number.
-                let content = decode_unroll(message, &self.edge.agreement);
+                let content = decode_unroll(message, &self.edge.agreement).and_then(|unroll| {
+                    let reward_abs_max = self.edge.limits.reward_abs_max;
+                    let within = reward_abs_max.map_or(Ok(()), |max| unroll.check_rewards(max));
+                    within.map(|()| unroll)
+                });
                 let checked = content.as_ref().map(|_| ()).map_err(|reason| *reason);
                 let settled = {
                     let mut books = self.edge.books.lock();
@@ -226,11 +242,32 @@ impl Conversation<'_> {
                 verdict
             }
         };
+        let mut sentence = None;
         if let Verdict::Rejected(reason) = verdict {
             let sequence = header.sequence.0;
             tracing::warn!(actor = %self.actor, sequence, reason = reason.label(), "unroll rejected: {reason}");
+            sentence = self.judge(reason);
         }
-        Ok(acknowledgement(header.sequence, verdict))
+        Ok((acknowledgement(header.sequence, verdict), sentence))
+    }
+
+    /// Counts a refused unroll; gives the end of the stream if it was one poisoned unroll too many.
+    fn judge(&self, reason: RejectReason) -> Option<Status> {
+        let (place, sentence) = {
+            let mut books = self.edge.books.lock();
+            let sentence = books.judge(self.actor, self.address, reason, now());
+            (books.roster.index(self.actor), sentence)
+        };
+        let Sentence::Quarantined(wait) = sentence else {
+            return None;
+        };
+        let seconds = wait.as_secs_f64();
+        tracing::warn!(actor = %self.actor, place, seconds, "actor quarantined: its unrolls are poisoned");
+        let text = format!(
+            "place {place} is in quarantine for {seconds} s: several of its unrolls were poisoned, the last because \
+             {reason}"
+        );
+        Some(come_back(Status::failed_precondition(text), wait))
     }
 
     /// Waits for a place in the queue, for as long as the trainer needs.

@@ -1,10 +1,13 @@
 //! Groups of metrics that belong to one thing.
 
+use std::time::Instant;
+
 use super::update::UpdateMetrics;
 use crate::{
     lag::LagMeter,
     ledger::LedgerCounts,
     metrics::{Metric, Row},
+    quarantine::Quarantine,
 };
 
 /// In the order of [`ByCause`](crate::lag::causes::ByCause).
@@ -56,6 +59,7 @@ impl Row {
         self.set(Metric::EssBehaviour, update.ess_behaviour);
         self.set(Metric::RhoSaturation, update.rho_saturation);
         self.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
+        self.set(Metric::LogRatioLagZeroMean, update.mean_abs_log_ratio_lag0);
     }
 
     /// The lag of the steps of one update.
@@ -76,7 +80,6 @@ impl Row {
 
     /// The accounts of the ledger.
     pub(super) fn set_ledger(&mut self, counts: &LedgerCounts) {
-        let violations = u8::from(counts.check().is_err());
         self.set(Metric::LedgerProduced, counts.produced as f64);
         self.set(Metric::LedgerAdmitted, counts.admitted as f64);
         self.set(Metric::LedgerRejected, counts.rejected as f64);
@@ -87,6 +90,14 @@ impl Row {
         self.set(Metric::LedgerDiscarded, counts.discarded as f64);
         self.set(Metric::LedgerQueued, counts.queued as f64);
         self.set(Metric::LedgerDuplicates, counts.duplicates as f64);
-        self.set(Metric::LedgerViolations, f64::from(violations));
+        self.set(Metric::LedgerImbalance, counts.imbalance() as f64);
+    }
+
+    /// Sets what is known about poisoned unrolls at `now`.
+    pub(super) fn set_quarantine(&mut self, quarantine: &Quarantine, now: Instant) {
+        let summary = quarantine.summary();
+        self.set(Metric::ActorsQuarantined, quarantine.kept_out(now) as f64);
+        self.set(Metric::QuarantineStrikes, summary.strikes as f64);
+        self.set(Metric::Quarantines, summary.quarantines as f64);
     }
 }

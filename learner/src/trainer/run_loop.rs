@@ -446,6 +446,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         let books = self.links.books.lock();
         row.set(Metric::Actors, books.roster.present() as f64);
         row.set_ledger(books.ledger.counts());
+        row.set_quarantine(&books.quarantine, Instant::now());
         row
     }
 }

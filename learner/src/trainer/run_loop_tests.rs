@@ -73,6 +73,7 @@ impl PolicyUpdater for Scripted {
             explained_variance: f64::NAN,
             rho_saturation: 0.0,
             max_abs_log_ratio_lag0: 0.0,
+            mean_abs_log_ratio_lag0: 0.0,
             advantage_mean: 0.0,
             advantage_std: 1.0,
             learning_rate: 1e-3,

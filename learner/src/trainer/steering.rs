@@ -94,6 +94,8 @@ pub struct Steering {
     actors: Mean,
     watchdog: Watchdog<ActorId>,
     ticked: Instant,
+    /// Whether it was told that the ledger does not balance.
+    unbalanced: bool,
     over_limit: OverLimit,
     limit: Option<u64>,
     /// Steps of this update, and those of them that are over the limit.
@@ -139,6 +141,7 @@ impl Steering {
             actors: Mean::default(),
             watchdog: Watchdog::new(limits, now),
             ticked: now,
+            unbalanced: false,
             over_limit: config.lag.over_limit,
             limit: config.lag.max_versions,
             steps: (0, 0),
@@ -243,12 +246,15 @@ impl Steering {
         let alarms = self
             .watchdog
             .updated(Instant::now(), lag, predicted, update.ess_prox);
-        alarms.iter().for_each(|alarm| warn(alarm, None));
+        let disagreement = self.watchdog.compared(update.max_abs_log_ratio_lag0);
+        let alarms = alarms.iter().chain(&disagreement);
+        alarms.for_each(|alarm| warn(alarm, None));
         let counts = self.watchdog.counts();
         row.set(Metric::WatchdogLagGrows, counts.lag_grows as f64);
         row.set(Metric::WatchdogWeightsStuck, counts.weights_stuck as f64);
         row.set(Metric::WatchdogEssLow, counts.ess_low as f64);
         row.set(Metric::WatchdogStalled, counts.stalled as f64);
+        row.set(Metric::WatchdogLogProbs, counts.log_probs_disagree as f64);
     }
 
     /// Asks the governor what to do until the next update, and does it.
@@ -279,7 +285,17 @@ impl Steering {
             return;
         }
         self.ticked = now;
-        let seen = books.lock().roster.seen();
+        let (seen, imbalance) = {
+            let books = books.lock();
+            (books.roster.seen(), books.ledger.counts().imbalance())
+        };
+        if imbalance > 0 && !self.unbalanced {
+            self.unbalanced = true;
+            tracing::error!(
+                unrolls = imbalance,
+                "the trajectory ledger does not balance: a defect of the learner, which ends the run with an error"
+            );
+        }
         for alarm in self.watchdog.tick(now, self.published.0, &seen) {
             let index = match alarm {
                 Alarm::WeightsStuck { actor, .. } => Some(books.lock().roster.index(actor)),
@@ -399,6 +415,12 @@ fn warn(alarm: &Alarm<ActorId>, index: Option<u32>) {
             ess,
             floor,
             "most of the experience is wasted: lower the policy lag (lag.max_versions, lag.target_ess) or the step size"
+        ),
+        Alarm::LogProbsDisagree { max, limit } => tracing::warn!(
+            max,
+            limit,
+            "actor and learner disagree about log-probabilities of the same version: they do not compute the same network, \
+             and every importance ratio is wrong"
         ),
         Alarm::Stalled { time } => tracing::warn!(
             seconds = time.as_secs(),

@@ -372,6 +372,7 @@ impl Updater {
             explained_variance: health.explained_variance.unwrap_or(f64::NAN),
             rho_saturation: health.rho_truncated_fraction,
             max_abs_log_ratio_lag0: health.max_abs_log_ratio_lag0.unwrap_or(f64::NAN),
+            mean_abs_log_ratio_lag0: health.mean_abs_log_ratio_lag0.unwrap_or(f64::NAN),
             advantage_mean: targets.raw.mean,
             advantage_std: targets.raw.std,
             learning_rate: match self.config.trust_region {

@@ -44,6 +44,8 @@ pub struct UpdateMetrics {
     pub rho_saturation: f64,
     /// Largest |log pi_prox - log mu| of steps with lag 0, where actor and learner should agree; NaN without such steps.
     pub max_abs_log_ratio_lag0: f64,
+    /// Their mean.
+    pub mean_abs_log_ratio_lag0: f64,
     /// Mean of the raw advantages.
     pub advantage_mean: f64,
     /// Standard deviation of the raw advantages.
