@@ -13,7 +13,7 @@ mod envs;
 mod eval;
 mod lab;
 
-use crate::verbs::{Bench, Eval, Lab, Thoroughness};
+use crate::verbs::{Bench, Eval, Lab, Soak, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -64,6 +64,13 @@ pub(crate) enum Command {
         layers: Layers,
         /// How to measure.
         bench: Bench,
+    },
+    /// Runs for long while actors die and come back, and measures memory and pace.
+    BenchSoak {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// How to soak.
+        soak: Soak,
     },
     /// Lists the environments.
     Envs {

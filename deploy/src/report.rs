@@ -135,6 +135,7 @@ mod tests {
     use springbok_learner::{
         lag::predict::{LagPrediction, Regime},
         ledger::LedgerCounts,
+        quarantine::QuarantineSummary,
         roster::ActorCounts,
         summary::Threshold,
     };
@@ -179,6 +180,8 @@ mod tests {
                 ..LedgerCounts::default()
             },
             rejected: BTreeMap::new(),
+            ledger_imbalance: 0,
+            quarantine: QuarantineSummary::default(),
             actors: ActorCounts {
                 joined: 3,
                 left: 2,

@@ -9,7 +9,9 @@
     reason = "only tests use this library, and a panic is how a test fails"
 )]
 
+pub mod farm;
 pub mod kinds;
+pub mod proxy;
 
 use std::{
     fs,

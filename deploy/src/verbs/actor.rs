@@ -47,6 +47,14 @@ pub(super) fn run(
 async fn act(options: ActorOptions, shutdown: CancellationToken) -> Result<(), Failure> {
     springbok_actor::run(options, shutdown)
         .await
-        .map(|_report| ())
+        .map(|report| {
+            tracing::info!(
+                unrolls = report.unrolls,
+                rejected = report.rejected,
+                dropped = report.dropped,
+                reconnects = report.reconnects,
+                "actor done"
+            );
+        })
         .map_err(|error| Failure::caused(error.exit_code(), &error))
 }

@@ -7,6 +7,7 @@ use springbok_actor::environment::Registry;
 use crate::{cli::Command, exit::Failure};
 
 pub(crate) use bench::Bench;
+pub(crate) use soak::Soak;
 
 mod actor;
 mod bench;
@@ -16,6 +17,7 @@ mod eval;
 mod lab;
 mod learner;
 mod report;
+mod soak;
 mod train;
 
 pub(crate) use envs::Thoroughness;
@@ -52,6 +54,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Lab(lab) => lab::run(&lab, &registry),
         Command::Report { directory } => report::run(&directory),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
+        Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),
         Command::Envs { json } => envs::run(json, &registry),
         Command::EnvsCheck {
             layers,
