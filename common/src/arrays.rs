@@ -38,7 +38,7 @@ impl ElementType {
 }
 
 /// An owned buffer of observation elements of one type.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Elements {
     /// 32-bit floats.
     F32(Vec<f32>),
@@ -263,7 +263,7 @@ impl<'a> ElementsMut<'a> {
 }
 
 /// An owned buffer of actions: `[rows, A]` with A = [`crate::spec::ActionSpec::len`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Actions {
     /// Numbers of discrete actions, one for each head.
     Indices(Vec<u32>),

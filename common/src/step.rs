@@ -1,11 +1,13 @@
 //! How a step ended. There is no bare `done` flag anywhere: it hides whether the future has a value.
 
+use serde::{Deserialize, Serialize};
+
 /// What became of the episode at one step.
 ///
 /// A terminated step has no future; a truncated one was cut off (time limit, or the actor gave up) and its future
 /// is worth V(final observation). If an environment reports both, it is terminated. A lost life ends the value, but
 /// not the episode. A void row is no step at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum StepOutcome {
     /// The episode goes on.

@@ -1,5 +1,7 @@
 //! The unit of experience: T steps of K environments, made under one policy version.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     arrays::{Actions, Elements},
     ids::{RunId, UnrollSequence},
@@ -42,7 +44,7 @@ pub struct UnrollHeader {
 }
 
 /// An episode that ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpisodeSummary {
     /// Undiscounted sum of raw rewards.
     pub episode_return: f64,

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use serde::{Deserialize, Serialize};
 use springbok_common::{
     ids::{ActorId, RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
@@ -96,6 +97,22 @@ pub struct Admission {
     pub quarantine: Quarantine,
 }
 
+/// What a learner that is restored goes on from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BooksState {
+    ledger: Ledger,
+    steered: Steered,
+    marks: Vec<(ActorId, UnrollSequence)>,
+}
+
+impl BooksState {
+    /// Unrolls that waited for the trainer.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.ledger.counts().queued
+    }
+}
+
 impl Admission {
     /// An open door with empty books.
     #[must_use]
@@ -107,6 +124,23 @@ impl Admission {
             steered: Steered::default(),
             quarantine: Quarantine::default(),
         }
+    }
+
+    /// What a learner that is restored goes on from.
+    #[must_use]
+    pub fn state(&self) -> BooksState {
+        BooksState {
+            ledger: self.ledger.clone(),
+            steered: self.steered.clone(),
+            marks: self.roster.marks(),
+        }
+    }
+
+    /// Goes on from `state`. What was queued is gone: see [`Ledger::resumed`].
+    pub fn restore(&mut self, state: BooksState, made_again: bool) {
+        self.ledger = state.ledger.resumed(made_again);
+        self.steered = state.steered;
+        self.roster.remember(state.marks);
     }
 
     /// What every unroll must match.

@@ -4,7 +4,12 @@ use std::{io, path::PathBuf};
 
 use springbok_common::policy::ParametersError;
 
-use crate::{device::DeviceError, ledger::LedgerViolation, trainer::update::UpdateFault};
+use crate::{
+    checkpoint::store::StoreError,
+    device::DeviceError,
+    ledger::LedgerViolation,
+    trainer::update::{StateFault, UpdateFault},
+};
 
 /// Why a learner stops before its work is done.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,31 @@ pub enum LearnerError {
     /// The books do not balance.
     #[error(transparent)]
     Ledger(#[from] LedgerViolation),
+    /// Checkpoints could not be written or read.
+    #[error("{failures} checkpoints in a row failed: {source}; free space on the disk or mend it, then --resume")]
+    Checkpoint {
+        /// How many.
+        failures: u32,
+        /// What was wrong with the last of them.
+        source: StoreError,
+    },
+    /// There is nothing to resume from.
+    #[error("there is no checkpoint in {} that can be used, so nothing to resume from; start a new run", folder.display())]
+    NoCheckpoint {
+        /// Where they should be.
+        folder: PathBuf,
+    },
+    /// It is not known which life of the learner this would be.
+    #[error("{} cannot be used: {cause}; put back the file that belongs to the run, or start a new one", path.display())]
+    Life {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// A checkpoint does not fit the configuration, or cannot be taken.
+    #[error(transparent)]
+    State(#[from] StateFault),
     /// A result could not be written.
     #[error("{} could not be written: {source}", path.display())]
     Output {
@@ -60,12 +90,16 @@ pub enum LearnerError {
 }
 
 impl LearnerError {
-    /// Exit status of the process: 64 for a device that is not there, 74 for output, 70 otherwise.
+    /// Exit status of the process: 64 for a device that is not there or a checkpoint of another network, 74 for output and
+    /// checkpoints, 70 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Device(_) => 64,
-            Self::Output { .. } => 74,
+            Self::Device(_) | Self::State(_) => 64,
+            Self::Output { .. }
+            | Self::Checkpoint { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::Life { .. } => 74,
             _ => 70,
         }
     }

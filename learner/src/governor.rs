@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What is held.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Target {
     /// Mean policy lag, in versions.
     Lag(f64),
@@ -75,7 +75,7 @@ const INTERVAL_MAX: f64 = 256.0;
 /// Bounds of the set-point that the outer loop chooses.
 const LAG_TARGET: (f64, f64) = (0.25, 64.0);
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Window {
     updates: u64,
     lag: f64,
@@ -85,7 +85,7 @@ struct Window {
 }
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Governor {
     target: Target,
     batch: f64,
@@ -125,6 +125,12 @@ impl Governor {
             sums: (0.0, 0.0, 0),
             moves: 0,
         }
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// Takes in one update and says what to do until the next.

@@ -36,7 +36,7 @@ pub struct LagSummary {
 }
 
 /// Adds up the lag of trained steps.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LagMeter {
     /// Steps by lag.
     histogram: BTreeMap<u64, u64>,

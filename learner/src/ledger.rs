@@ -70,7 +70,7 @@ impl LedgerCounts {
 }
 
 /// Keeps the accounts: each event of an unroll's life is one method.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Ledger {
     counts: LedgerCounts,
     rejected_by_reason: BTreeMap<RejectReason, u64>,
@@ -147,6 +147,22 @@ impl Ledger {
     }
 
     /// Taking out more than is there wraps, and so breaks the identity for good instead of being hidden.
+    /// The account of a learner that goes on from this one without what was queued: in lock-step it is made again, so
+    /// that it counts as never made (`made_again`), and otherwise it is discarded.
+    #[must_use]
+    pub fn resumed(&self, made_again: bool) -> Self {
+        let mut resumed = self.clone();
+        let queued = resumed.counts.queued;
+        if made_again {
+            resumed.counts.queued = 0;
+            resumed.counts.admitted -= queued;
+            resumed.counts.produced -= queued;
+        } else {
+            resumed.discard(queued);
+        }
+        resumed
+    }
+
     fn unqueue(&mut self, unrolls: u64) {
         self.counts.queued = self.counts.queued.wrapping_sub(unrolls);
     }

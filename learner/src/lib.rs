@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod algorithm;
 pub mod books;
+pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod gate;

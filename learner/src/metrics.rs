@@ -2,8 +2,8 @@
 //! holds those that have a value.
 
 use std::{
-    fs::File,
-    io::{BufWriter, Write as _},
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -262,7 +262,19 @@ impl MetricsWriter {
     /// # Errors
     /// [`LearnerError::Output`] with the path and the cause.
     pub fn create(path: &Path) -> Result<Self, LearnerError> {
-        let file = File::create(path).map_err(|source| output::failed(path, source))?;
+        Self::open(path, File::create(path))
+    }
+
+    /// Goes on with the file at `path`, or makes it.
+    ///
+    /// # Errors
+    /// [`LearnerError::Output`] if that is impossible.
+    pub fn append(path: &Path) -> Result<Self, LearnerError> {
+        Self::open(path, OpenOptions::new().create(true).append(true).open(path))
+    }
+
+    fn open(path: &Path, file: io::Result<File>) -> Result<Self, LearnerError> {
+        let file = file.map_err(|source| output::failed(path, source))?;
         Ok(Self {
             path: path.to_owned(),
             file: Some(BufWriter::with_capacity(64 * 1024, file)),

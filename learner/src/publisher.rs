@@ -63,6 +63,16 @@ impl Publisher {
         (publisher, receiver)
     }
 
+    /// What is on the shelf, oldest first.
+    #[must_use]
+    pub fn stock(&self) -> Vec<(PolicyVersion, Bytes)> {
+        let shelf = self.sender.borrow();
+        let snapshots = shelf.iter().flat_map(|shelf| shelf.snapshots.iter());
+        snapshots
+            .map(|snapshot| (snapshot.version(), snapshot.payload().clone()))
+            .collect()
+    }
+
     /// Makes `payload`, little-endian f32 in layout order, the newest version. Publishing a version again wakes the
     /// readers again.
     pub fn publish(&self, version: PolicyVersion, payload: Bytes) {

@@ -1,6 +1,7 @@
 //! One learner from start to end: service and trainer side by side, then the drain, then the results.
 
 use std::{
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -19,11 +20,13 @@ use springbok_common::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     EventSink,
     admission::{Admission, Fence},
     books::Books,
+    checkpoint::{self, Checkpoint, Life, Resumed, Saver, cut_metrics},
     device,
     error::LearnerError,
     metrics::MetricsWriter,
@@ -34,11 +37,14 @@ use crate::{
     service::{self, Edge, Inbox, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
-        run_loop::{self, TrainerLinks, TrainerReport},
+        run_loop::{self, Checkpoints, TrainerLinks, TrainerReport},
         steering::{gate_limits, queue_unrolls},
-        update::Updater,
+        update::{Updater, UpdaterState},
     },
 };
+
+/// Name of the metrics in the run directory.
+const METRICS: &str = "metrics.jsonl";
 
 /// Time that the trainer has to finish the update it is in. One takes seconds at the worst.
 const TRAINER_STOP_S_MAX: u64 = 60;
@@ -56,6 +62,8 @@ pub struct LearnerOptions {
     pub run_directory: PathBuf,
     /// Where actors connect.
     pub listener: TcpListener,
+    /// Whether to go on from the newest checkpoint in that directory.
+    pub resume: bool,
 }
 
 /// What `policy.safetensors` is for: the content of `policy.json`.
@@ -79,7 +87,8 @@ type TrainerResult = Result<TrainerReport, LearnerError>;
 
 /// The parts of a running learner.
 struct Learner {
-    run_id: RunId,
+    life: Life,
+    resumed: Option<Resumed>,
     config: Config,
     agreement: Agreement,
     device: String,
@@ -104,6 +113,7 @@ pub async fn run(
         environment,
         run_directory,
         listener,
+        resume,
     } = options;
     let agreement = Agreement {
         network: config.network(&environment),
@@ -116,10 +126,13 @@ pub async fn run(
     let chosen = spawn_blocking(move || device::choose(choice, &network, rows)).await;
     let (device, device_name, device_reason) = chosen.map_err(|_| LearnerError::TrainerDied)??;
 
-    let run_id = RunId::random();
+    let directory = run_directory.clone();
+    let start = spawn_blocking(move || Start::of(&directory, resume)).await;
+    let start = start.map_err(|_| LearnerError::TrainerDied)??;
+    let life = start.life;
     let fence = Fence {
-        run_id,
-        epoch: LearnerEpoch::FIRST,
+        run_id: life.run_id,
+        epoch: life.epoch,
         lag_versions_max: match config.lag.over_limit {
             OverLimit::DropStale => config.lag.max_versions,
             _ => None,
@@ -137,9 +150,19 @@ pub async fn run(
         // At most 1024.
         config.lag.inject.versions_max() as usize,
     );
+    let mut admission = Admission::new(fence, actors_max(&config));
+    let (mut updater_state, mut resume) = (None, None);
+    if let Some(checkpoint) = start.checkpoint {
+        let mut trainer = checkpoint.trainer;
+        // In lock-step what was queued is made again.
+        admission.restore(mem::take(&mut trainer.books), config.run.deterministic);
+        (updater_state, resume) = (Some(checkpoint.updater), Some(trainer));
+    }
+    let version = resume.as_ref().map_or(0, |resume| resume.version.0);
     let learner = Learner {
-        run_id,
-        books: Books::new(Admission::new(fence, actors_max(&config))),
+        life,
+        resumed: start.resumed,
+        books: Books::new(admission),
         queue: queue_out,
         pacing: Pacing::new(gate_limits(&config)),
         stop: CancellationToken::new(),
@@ -154,22 +177,30 @@ pub async fn run(
         publisher,
         stop: learner.stop.clone(),
         on_event: Arc::clone(&on_event),
-        metrics: if learner.config.telemetry.metrics {
-            MetricsWriter::create(&run_directory.join("metrics.jsonl"))?
-        } else {
-            MetricsWriter::silent()
+        metrics: match (learner.config.telemetry.metrics, resume.is_some()) {
+            (false, _) => MetricsWriter::silent(),
+            (true, false) => MetricsWriter::create(&run_directory.join(METRICS))?,
+            (true, true) => MetricsWriter::append(&run_directory.join(METRICS))?,
         },
+        checkpoints: Saver::start(&run_directory, &learner.config, version)?.map(|saver| {
+            Checkpoints {
+                saver,
+                life,
+                config: learner.config.to_toml(),
+            }
+        }),
+        resume,
     };
     let address = listener.local_addr().map_err(LearnerError::Start)?;
     let edge = learner.edge(queue_in, publications.clone());
     let serving = service::serve(listener, edge).await;
     on_event(LearnerEvent::Listening {
         address: address.to_string(),
-        run_id,
+        run_id: life.run_id,
         device: learner.device.clone(),
         device_reason,
     });
-    let trainer = learner.start_trainer(device, links)?;
+    let trainer = learner.start_trainer(device, links, updater_state)?;
     let report = learner
         .until_done(serving, publications, trainer, &shutdown)
         .await?;
@@ -184,18 +215,19 @@ impl Learner {
     fn edge(&self, queue: QueueSender, publications: Publications) -> Arc<Edge> {
         let config = &self.config;
         let terms = JoinTerms {
-            run_id: self.run_id,
-            epoch: LearnerEpoch::FIRST,
+            run_id: self.life.run_id,
+            epoch: self.life.epoch,
             actor_index: 0,
             environment_id: config.environment.id.clone(),
             environment_options: config.environment.options.to_string(),
             network: self.agreement.network.clone(),
             rollout: self.agreement.rollout,
-            seed: config.run.seed,
+            seed: actors_seed(config, self.life.epoch),
             fingerprint: self.agreement.fingerprint(),
             outbox_unrolls: config.actor.outbox_unrolls,
             message_bytes_max: config.limits.message_bytes_max,
             unrolls_per_snapshot: config.unrolls_per_snapshot(),
+            life_versions: config.life_versions(),
         };
         Edge::new(
             self.books.clone(),
@@ -216,6 +248,7 @@ impl Learner {
         &self,
         device: burn::tensor::Device,
         links: TrainerLinks,
+        state: Option<UpdaterState>,
     ) -> Result<oneshot::Receiver<TrainerResult>, LearnerError> {
         let (result, receiver) = oneshot::channel();
         let (config, agreement) = (self.config.clone(), self.agreement.clone());
@@ -224,9 +257,14 @@ impl Learner {
             .name("trainer".to_owned())
             .stack_size(TRAINER_STACK_BYTES)
             .spawn(move || {
-                let updater = Updater::new(&config, &agreement, device).stopped_by(stop);
+                let mut updater = Updater::new(&config, &agreement, device).stopped_by(stop);
+                let restored = state.map_or(Ok(()), |state| updater.restore(state));
+                let report = match restored {
+                    Ok(()) => run_loop::run(updater, &config, links),
+                    Err(fault) => Err(fault.into()),
+                };
                 // Nobody waits for the result only if the learner has failed already.
-                let _ = result.send(run_loop::run(updater, &config, links));
+                let _ = result.send(report);
             })
             .map_err(LearnerError::Start)?;
         Ok(receiver)
@@ -286,7 +324,7 @@ impl Learner {
     ) -> Result<Summary, LearnerError> {
         let summary = self.summary(report);
         let description = PolicyDescription {
-            run_id: self.run_id,
+            run_id: self.life.run_id,
             policy_version: report.version.0,
             seed: self.config.run.seed,
             network: self.agreement.network.clone(),
@@ -310,7 +348,10 @@ impl Learner {
         let per_second = |steps: u64| steps as f64 / wall_s.max(f64::MIN_POSITIVE);
         let time = tally.time_shares();
         Summary {
-            run_id: self.run_id,
+            run_id: self.life.run_id,
+            epoch: self.life.epoch.0,
+            resumed: self.resumed.clone(),
+            checkpoints: report.checkpoints,
             environment: self.agreement.environment.id.clone(),
             device: self.device.clone(),
             seed: self.config.run.seed,
@@ -346,6 +387,61 @@ impl Learner {
             bottleneck: time.verdict(),
         }
     }
+}
+
+/// Where a life of the learner begins.
+struct Start {
+    life: Life,
+    checkpoint: Option<Checkpoint>,
+    resumed: Option<Resumed>,
+}
+
+impl Start {
+    /// The first life of the run in `directory`, or the next one if it is to `resume`.
+    fn of(directory: &Path, resume: bool) -> Result<Self, LearnerError> {
+        if !resume {
+            return Ok(Self {
+                life: Life::begin(directory)?,
+                checkpoint: None,
+                resumed: None,
+            });
+        }
+        let (path, checkpoint) = checkpoint::load(directory)?;
+        let life = Life::next(
+            directory,
+            Life {
+                run_id: checkpoint.run_id,
+                epoch: checkpoint.epoch,
+            },
+        )?;
+        let version = checkpoint.trainer.version.0;
+        let metrics = directory.join(METRICS);
+        let updates_lost = cut_metrics(&metrics, version)?;
+        let resumed = Resumed {
+            epoch: life.epoch.0,
+            from_update: version,
+            updates_lost: metrics.exists().then_some(updates_lost),
+            unrolls_queued: checkpoint.trainer.books.queued(),
+        };
+        tracing::info!(path = %path.display(), ?resumed, "resuming");
+        Ok(Self {
+            life,
+            checkpoint: Some(checkpoint),
+            resumed: Some(resumed),
+        })
+    }
+}
+
+/// The seed of the actors in one life of the learner: another one in each, so that a resumed run does not play the
+/// episodes of the first again. In lock-step it is the run's own: there the version seeds what begins anew.
+fn actors_seed(config: &Config, epoch: LearnerEpoch) -> u64 {
+    let seed = config.run.seed;
+    if config.run.deterministic || epoch == LearnerEpoch::FIRST {
+        return seed;
+    }
+    let mut words = seed.to_le_bytes().to_vec();
+    words.extend_from_slice(&epoch.0.to_le_bytes());
+    xxh3_64(&words)
 }
 
 /// In lock-step there are exactly the configured actors: one more would bring what no batch has room for.

@@ -47,7 +47,7 @@ pub struct BiasSummary {
 }
 
 /// A histogram of lengths with weights.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Lengths {
     bins: BTreeMap<u32, f64>,
     weight: f64,
@@ -95,7 +95,7 @@ fn bin(length: u32) -> u32 {
 }
 
 /// Counts for each place of the roster, and the audit.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Steered {
     actors: BTreeMap<u32, SteeredActor>,
     generated: Lengths,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{ids::RunId, reject::RejectReason};
 
 use crate::{
+    checkpoint::{CheckpointSummary, Resumed},
     lag::{LagSummary, buckets::BucketSummary, causes::ByCause, predict::LagPrediction},
     ledger::LedgerCounts,
     quarantine::QuarantineSummary,
@@ -39,6 +40,16 @@ pub struct Summary {
     pub device: String,
     /// Seed of the run.
     pub seed: u64,
+    /// The life of the learner that ended the run: 1, and 1 more for each time that it was resumed.
+    #[serde(default)]
+    pub epoch: u32,
+    /// How this life went on from a checkpoint; none in the first. Counts are those of all lives, but `actors` and
+    /// `checkpoints` are about this one.
+    #[serde(default)]
+    pub resumed: Option<Resumed>,
+    /// What became of checkpoints in this life.
+    #[serde(default)]
+    pub checkpoints: CheckpointSummary,
     /// Environment steps made by the actors, as far as the learner knows.
     pub env_steps: u64,
     /// Environment steps trained on, each once.

@@ -148,6 +148,11 @@ impl<A: Ord + Copy> Watchdog<A> {
         }
     }
 
+    /// Goes on from alarms that were raised before.
+    pub fn restore(&mut self, counts: AlarmCounts) {
+        self.counts = counts;
+    }
+
     /// How often each alarm was raised.
     #[must_use]
     pub fn counts(&self) -> AlarmCounts {

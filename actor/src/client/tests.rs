@@ -87,6 +87,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         outbox_unrolls: 1,
         message_bytes_max: 4 << 20,
         unrolls_per_snapshot: None,
+        life_versions: None,
     };
     Scripted {
         terms,

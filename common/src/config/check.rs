@@ -1,6 +1,7 @@
 //! Values out of range and settings that contradict each other or could never train; all are found at once.
 
 mod algorithm;
+mod checkpoint;
 mod lag;
 mod separate;
 
@@ -121,6 +122,7 @@ impl Config {
         self.batch_faults(&mut faults);
         self.lag_faults(&mut faults);
         self.limit_faults(&mut faults);
+        self.checkpoint_faults(&mut faults);
         faults.0
     }
 

@@ -6,16 +6,18 @@ mod setting;
 mod check;
 mod layers;
 mod preset;
+mod resume;
 mod sections;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt::{self, Write as _},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
 };
 
 pub use layers::Loaded;
+pub use resume::Difference;
 pub use sections::*;
 pub use setting::{
     AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
@@ -174,6 +176,14 @@ impl Config {
         let share = self.learner.batch_unrolls / self.actor.count.max(1);
         let share = u32::try_from(share).ok().and_then(NonZeroU32::new);
         share.filter(|_| self.run.deterministic)
+    }
+
+    /// In lock-step, the versions between two at which all environments begin anew, so that a checkpoint of such a version
+    /// holds all that the run depends on; `None` if they never do.
+    #[must_use]
+    pub fn life_versions(&self) -> Option<NonZeroU64> {
+        let interval = self.checkpoint.interval_updates.and_then(NonZeroU64::new);
+        interval.filter(|_| self.run.deterministic && self.checkpoint.enabled)
     }
 
     /// The steady policy lag, in versions, that the buffers alone make for actors of equal speed when the learner is

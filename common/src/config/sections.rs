@@ -393,6 +393,22 @@ sections! {
         /// Seconds that a stopping process has to finish what it began.
         drain_s_max: u64 = 8;
     }
+    /// The state of the learner on the disk, from which a run is resumed.
+    checkpoint: CheckpointConfig {
+        /// Whether checkpoints are written at all. With them, one is written at the end and when a run drains.
+        enabled: bool = true;
+        /// Seconds between two checkpoints; "none" for no such interval. Lock-step knows no time and pays no heed to it.
+        interval_s: Option<u64> = Some(60);
+        /// Updates between two checkpoints. In lock-step all environments begin anew at each of these versions, so that a
+        /// resumed run goes on exactly as one that was never interrupted; "none" writes only the last one there.
+        interval_updates: Option<u64> = None;
+        /// Checkpoints that are kept, the newest ones; more than one, in case the newest is damaged.
+        keep_last: usize = 2;
+        /// Whether the checkpoint with the best mean return of the last 100 episodes is kept besides.
+        keep_best: bool = true;
+        /// Times that `train` starts a learner again that was killed, from its last checkpoint; 0 ends the run.
+        restarts_max: u64 = 3;
+    }
     /// What is reported, and how.
     telemetry: TelemetryConfig {
         /// How log lines are written.

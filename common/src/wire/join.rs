@@ -1,6 +1,6 @@
 //! The terms on which an actor joins.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use springbok_proto::v1;
 
@@ -41,6 +41,8 @@ pub struct JoinTerms {
     pub message_bytes_max: usize,
     /// In lock-step, the unrolls that are made with each snapshot that arrives; `None` for as many as there is time for.
     pub unrolls_per_snapshot: Option<NonZeroU32>,
+    /// In lock-step, the versions between two at which all environments begin anew; `None` if they never do.
+    pub life_versions: Option<NonZeroU64>,
 }
 
 /// `terms` for the wire.
@@ -61,6 +63,7 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         outbox_unrolls: saturate(terms.outbox_unrolls),
         message_bytes_max: saturate(terms.message_bytes_max),
         unrolls_per_snapshot: terms.unrolls_per_snapshot.map_or(0, NonZeroU32::get),
+        life_versions: terms.life_versions.map_or(0, NonZeroU64::get),
     }
 }
 
@@ -102,6 +105,7 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         outbox_unrolls: positive("outbox_unrolls", reply.outbox_unrolls)?,
         message_bytes_max: positive("message_bytes_max", reply.message_bytes_max)?,
         unrolls_per_snapshot: NonZeroU32::new(reply.unrolls_per_snapshot),
+        life_versions: NonZeroU64::new(reply.life_versions),
     })
 }
 
@@ -141,6 +145,7 @@ mod tests {
             outbox_unrolls: 2,
             message_bytes_max: 1 << 20,
             unrolls_per_snapshot: NonZeroU32::new(3),
+            life_versions: NonZeroU64::new(50),
         };
         let reply = join_reply(&terms);
         assert_eq!(join_terms(reply.clone()).unwrap(), terms);

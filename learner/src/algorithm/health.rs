@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::normalise::moments;
 use super::real::Real;
 
@@ -102,7 +104,7 @@ pub struct LagRow {
 
 /// Sums of weights w = exp(log-ratio) from which Kish's effective sample size follows. They are kept relative to the
 /// largest weight, so that nothing overflows and sums of several batches can be merged.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WeightSums {
     /// N.
     pub count: u64,

@@ -2,11 +2,13 @@
 //! (van Hasselt et al. 2016, "Learning values across many orders of magnitude", arXiv 1602.07714, sec. 2.2). The
 //! network rescales its own value head, [`springbok_common::policy::ActorCritic::with_value_statistics`].
 
+use serde::{Deserialize, Serialize};
+
 /// Bounds of the standard deviation.
 const SIGMA: [f64; 2] = [1e-4, 1e6];
 
 /// Exponential moving averages of the value targets and of their squares.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PopArt {
     mean: f64,
     second_moment: f64,

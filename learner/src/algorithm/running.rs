@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use springbok_common::{ids::ActorId, step::StepOutcome};
 
 /// Added to a variance before its root, as Gymnasium's wrappers do.
 const EPSILON: f64 = 1e-8;
 
 /// Count, mean and sum of squared deviations of vectors `[O]` (Chan et al. 1979), in 64 bits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunningMoments {
     count: f64,
     mean: Vec<f64>,
@@ -89,11 +90,13 @@ const ACTORS_MAX: usize = 4096;
 
 /// The running deviation of the discounted return of every environment, by which rewards are divided (Engstrom et al.
 /// 2020, "Implementation matters in deep RL", arXiv 2005.12729, sec. 2; as Gymnasium's `NormalizeReward`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReturnDeviation {
     gamma: f64,
     moments: RunningMoments,
-    /// Discounted return so far of each environment of each actor.
+    /// Discounted return so far of each environment of each actor. Checkpoints do not have it: after a restart actors are
+    /// others, or have begun anew.
+    #[serde(skip)]
     running: HashMap<ActorId, Vec<f64>>,
 }
 
@@ -141,6 +144,11 @@ impl ReturnDeviation {
         let all = vec![true; returns.len()];
         self.moments.update(&returns, &all);
         self.factor()
+    }
+
+    /// All environments begin anew.
+    pub fn begin_lives(&mut self) {
+        self.running.clear();
     }
 
     /// The factor that the last [`Self::update`] gave; 1 before the first.

@@ -48,7 +48,7 @@ pub struct BucketSummary {
 }
 
 /// Sums over the steps of one bucket.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct BucketSums {
     weights: WeightSums,
     clipped: f64,
@@ -83,7 +83,7 @@ impl BucketSums {
 }
 
 /// Adds up the health of trained steps by bucket.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BucketTable([BucketSums; BUCKETS]);
 
 impl BucketTable {

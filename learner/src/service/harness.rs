@@ -90,6 +90,7 @@ pub(super) async fn start_paced(
         outbox_unrolls: 1,
         message_bytes_max: limits.message_bytes_max,
         unrolls_per_snapshot: None,
+        life_versions: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

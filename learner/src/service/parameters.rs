@@ -51,7 +51,12 @@ async fn follow(
         let Some(shelf) = publications.borrow_and_update().clone() else {
             continue;
         };
-        let versions = edge.injection.versions(edge.terms.seed, place, served);
+        // In lock-step each version is served once, and again to an actor of a restored learner.
+        let number = match edge.terms.unrolls_per_snapshot {
+            Some(_) => shelf.newest().version().0,
+            None => served,
+        };
+        let versions = edge.injection.versions(edge.terms.seed, place, number);
         served += 1;
         let stamp = Served {
             newest: shelf.newest().version(),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use springbok_common::{
     arrays::{Actions, Elements},
     ids::ActorId,
@@ -25,7 +26,7 @@ pub struct Member<'a> {
 /// Several unrolls as one time-major batch of T rows and B columns. Its buffers are reused from batch to batch.
 ///
 /// Entry `t * B + b` is step t of column b; the columns of the first unroll come first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// T.
     pub t: usize,

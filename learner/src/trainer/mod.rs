@@ -11,9 +11,10 @@ pub mod update;
 
 use bytes::Bytes;
 
+pub use self::run_loop::TrainerState;
 use self::{
     batch::Batch,
-    update::{UpdateFault, UpdateMetrics, Updater},
+    update::{StateFault, UpdateFault, UpdateMetrics, Updater, UpdaterState},
 };
 
 /// What the trainer's thread needs of an algorithm; tests put a scripted one in its place.
@@ -30,6 +31,17 @@ pub trait PolicyUpdater {
 
     /// All parameters, little-endian f32 in layout order.
     fn parameters(&self) -> Bytes;
+
+    /// All that the next update depends on.
+    ///
+    /// # Errors
+    /// [`StateFault`] if it cannot be taken out.
+    fn state(&self) -> Result<UpdaterState, StateFault> {
+        Ok(UpdaterState::of_parameters(self.parameters()))
+    }
+
+    /// All environments begin anew with the parameters as they are.
+    fn begin_lives(&mut self) {}
 }
 
 impl PolicyUpdater for Updater {
@@ -43,5 +55,13 @@ impl PolicyUpdater for Updater {
 
     fn parameters(&self) -> Bytes {
         Updater::parameters(self)
+    }
+
+    fn state(&self) -> Result<UpdaterState, StateFault> {
+        Updater::state(self)
+    }
+
+    fn begin_lives(&mut self) {
+        Updater::begin_lives(self);
     }
 }

@@ -1,6 +1,7 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
 mod parts;
+mod saving;
 
 use std::{
     mem, thread,
@@ -11,7 +12,10 @@ use bytes::Bytes;
 use springbok_common::{config::Config, version::PolicyVersion};
 
 use self::parts::{Reported, Settings, Taken, Training};
-pub use self::parts::{TrainerLinks, TrainerReport};
+pub use self::{
+    parts::{TrainerLinks, TrainerReport},
+    saving::{Checkpoints, TrainerState},
+};
 use super::{
     PolicyUpdater,
     batch::{Batch, Member},
@@ -20,6 +24,8 @@ use super::{
     update::{UpdateFault, UpdateMetrics},
 };
 use crate::{
+    admission::BooksState,
+    checkpoint::failpoint::Failpoint,
     error::LearnerError,
     lag::{
         LagMeter,
@@ -53,6 +59,10 @@ struct Trainer<U> {
     steering: Steering,
     non_finite_in_a_row: u32,
     started: Instant,
+    /// Duration of the earlier lives of the learner.
+    wall_before: Duration,
+    /// The books as they were just before this version was published, if a checkpoint of it is to be taken.
+    books_then: Option<BooksState>,
     reported: Reported,
 }
 
@@ -86,6 +96,8 @@ pub fn run<U: PolicyUpdater>(
         steering: Steering::new(config, started),
         non_finite_in_a_row: 0,
         started,
+        wall_before: Duration::ZERO,
+        books_then: None,
         reported: Reported {
             at: started,
             trained_steps: 0,
@@ -93,14 +105,18 @@ pub fn run<U: PolicyUpdater>(
             clip_fraction: 0.0,
         },
     };
+    trainer.resume();
     trainer.publish();
     let outcome = trainer.train_until_done();
     let incomplete = (trainer.collected.len() + trainer.round.len()) as u64;
     trainer.links.books.lock().ledger.discard(incomplete);
     trainer.links.metrics.flush()?;
+    let saved = trainer.save_last(outcome.is_ok());
     outcome?;
+    saved?;
     Ok(TrainerReport {
-        wall: trainer.started.elapsed(),
+        wall: trainer.wall(),
+        checkpoints: trainer.checkpoint_summary(),
         prediction: trainer.steering.conclude(&trainer.tally),
         tally: trainer.tally,
         steering: trainer.steering,
@@ -119,6 +135,7 @@ impl<U: PolicyUpdater> Trainer<U> {
             }
             self.report_progress();
             self.train_again()?;
+            self.save_if_due()?;
         }
         Ok(())
     }
@@ -152,7 +169,7 @@ impl<U: PolicyUpdater> Trainer<U> {
             self.tally.threshold = Some(Threshold {
                 mean_return: mean,
                 env_steps: self.env_steps(),
-                wall_s: self.started.elapsed().as_secs_f64(),
+                wall_s: self.wall().as_secs_f64(),
             });
             return true;
         }
@@ -278,10 +295,12 @@ impl<U: PolicyUpdater> Trainer<U> {
         let unsettled = unsettled.len() as u64;
         match outcome {
             Ok(metrics) => {
+                Failpoint::MidUpdate.reach();
                 self.non_finite_in_a_row = 0;
                 let window = self.count_trained(taken, begun, training);
                 self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
+                self.reach_version();
                 self.publish();
                 self.links.pacing.settle(versions);
                 self.tally.updates += 1;
@@ -412,7 +431,7 @@ impl<U: PolicyUpdater> Trainer<U> {
             clip_fraction: self.reported.clip_fraction,
             queue_fill: self.links.queue.fill(),
             actors: self.links.books.lock().roster.present() as u64,
-            wall_s: self.started.elapsed().as_secs_f64(),
+            wall_s: self.wall().as_secs_f64(),
         };
         self.reported.at = Instant::now();
         self.reported.trained_steps = self.tally.trained_steps;
@@ -421,7 +440,7 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     fn row(&self, update: &UpdateMetrics, window: &LagMeter, elapsed: Duration) -> Row {
         let mut row = Row::default();
-        let wall_s = self.started.elapsed().as_secs_f64();
+        let wall_s = self.wall().as_secs_f64();
         row.set(Metric::GlobalStep, self.tally.trained_steps as f64);
         row.set(Metric::EnvSteps, self.env_steps() as f64);
         row.set(Metric::Updates, self.tally.updates as f64);

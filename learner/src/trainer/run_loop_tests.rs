@@ -150,6 +150,8 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
         stop: CancellationToken::new(),
         on_event: sink,
         metrics: MetricsWriter::create(&path).unwrap(),
+        checkpoints: None,
+        resume: None,
     };
     let weights = Arc::new(Mutex::new(Vec::new()));
     let updater = Scripted {

@@ -83,6 +83,16 @@ fn governor(config: &Config) -> Option<Governor> {
     Some(Governor::new(target, config.learner.batch_unrolls))
 }
 
+/// What of it a checkpoint has; the rest is about this life of the learner.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SteeringState {
+    buckets: BucketTable,
+    forward: Mean,
+    actors: Mean,
+    alarms: AlarmCounts,
+    governor: Option<Governor>,
+}
+
 /// The state of a run.
 #[derive(Debug)]
 pub struct Steering {
@@ -148,6 +158,32 @@ impl Steering {
             governor: governor(config),
             publish_interval: 1,
             published: PolicyVersion::default(),
+        }
+    }
+
+    /// What a checkpoint has.
+    #[must_use]
+    pub fn state(&self) -> SteeringState {
+        SteeringState {
+            buckets: self.buckets.clone(),
+            forward: self.forward,
+            actors: self.actors,
+            alarms: self.watchdog.counts(),
+            governor: self.governor.clone(),
+        }
+    }
+
+    /// Goes on from `state` at `version`, which is published next. A governor of another set-point begins anew.
+    pub fn restore(&mut self, state: SteeringState, version: PolicyVersion) {
+        self.buckets = state.buckets;
+        self.forward = state.forward;
+        self.actors = state.actors;
+        self.watchdog.restore(state.alarms);
+        self.published = version;
+        if let (Some(own), Some(saved)) = (&mut self.governor, state.governor)
+            && own.target() == saved.target()
+        {
+            *own = saved;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use springbok_common::unroll::{EpisodeSummary, UnrollTiming};
 
 use crate::{lag::LagMeter, summary::Threshold, verdict::TimeShares};
@@ -13,7 +14,7 @@ const WINDOW_EPISODES: usize = 100;
 const EVIDENCE_EPISODES: usize = 20;
 
 /// Counts over a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Environment steps trained on, each once.
     pub trained_steps: u64,
@@ -51,7 +52,7 @@ pub struct Tally {
 }
 
 /// Mean of the finite numbers among those given.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Mean {
     sum: f64,
     count: u64,

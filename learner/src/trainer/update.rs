@@ -6,6 +6,7 @@ mod objective;
 mod outcome;
 mod phasic;
 mod settings;
+mod state;
 mod statistics;
 mod targets;
 mod trust_region;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub use outcome::{UpdateFault, UpdateMetrics};
 pub use phasic::AuxiliaryMetrics;
 pub use settings::{CriticKind, UpdateConfig};
+pub use state::{StateFault, UpdaterState};
 pub use trust_region::TrustRegionMetrics;
 
 use self::{
@@ -188,7 +190,7 @@ impl Updater {
         if !learnable.contains(&true) {
             return Err(UpdateFault::EmptyBatch);
         }
-        let before = self.learnt.clone();
+        let before = (self.learnt.clone(), self.rng.clone());
         let material = Material {
             rewards: self.learnt.statistics.rewards(&self.config, batch),
             learnable,
@@ -200,7 +202,7 @@ impl Updater {
         self.follow_values(&material, &targets);
         let result = self.train(&material, &arrival, &targets, &plan, progress_remaining);
         if result.is_err() {
-            self.learnt = before;
+            (self.learnt, self.rng) = before;
         }
         result
     }

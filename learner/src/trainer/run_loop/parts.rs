@@ -1,6 +1,9 @@
 //! What the trainer's loop is connected to, what it reads, and what remains of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use springbok_common::{
@@ -12,9 +15,11 @@ use springbok_common::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::saving::{Checkpoints, TrainerState};
 use crate::{
     EventSink,
     books::Books,
+    checkpoint::CheckpointSummary,
     lag::{causes::Moments, predict::LagPrediction},
     metrics::MetricsWriter,
     pacing::Pacing,
@@ -39,6 +44,10 @@ pub struct TrainerLinks {
     pub on_event: EventSink,
     /// `metrics.jsonl`.
     pub metrics: MetricsWriter,
+    /// Where checkpoints go, if there are any.
+    pub checkpoints: Option<Checkpoints>,
+    /// Where an earlier life of the learner had come.
+    pub resume: Option<TrainerState>,
 }
 
 /// What remains of a trainer.
@@ -54,8 +63,10 @@ pub struct TrainerReport {
     pub version: PolicyVersion,
     /// Its parameters, little-endian f32 in layout order.
     pub parameters: Bytes,
-    /// From the first publication to the end.
+    /// From the first publication to the end, of all lives together.
     pub wall: Duration,
+    /// What became of checkpoints.
+    pub checkpoints: CheckpointSummary,
 }
 
 /// The settings that the loop reads.
@@ -69,6 +80,8 @@ pub(super) struct Settings {
     pub(super) progress_interval: Duration,
     /// Whether each batch is waited for and put in order.
     pub(super) lock_step: bool,
+    /// In lock-step, the versions between two at which all environments begin anew.
+    pub(super) life_versions: Option<NonZeroU64>,
 }
 
 impl Settings {
@@ -81,6 +94,7 @@ impl Settings {
             update_delay: Duration::from_millis(config.learner.update_delay_ms),
             progress_interval: Duration::from_millis(config.telemetry.progress_interval_ms),
             lock_step: config.run.deterministic,
+            life_versions: config.life_versions(),
         }
     }
 }

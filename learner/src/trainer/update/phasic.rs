@@ -8,18 +8,21 @@ use burn::{
     tensor::Tensor,
 };
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 use springbok_common::{arrays::Actions, policy::Distribution};
 
 use super::{
-    Material, Rates, Targets, UpdateConfig, UpdateFault, Updater,
+    Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
     forward::{read, upload_indices, upload_mask},
     minibatch::{Tracking, pick_masks},
+    state::{decoded, encoded},
 };
 use crate::{
     algorithm::{
         gradient::{clip_global_norm, split_off},
         phasic::{AuxiliaryLoss, PhasicConfig, auxiliary_loss},
     },
+    checkpoint::Blob,
     trainer::batch::Batch,
 };
 
@@ -43,7 +46,8 @@ pub(super) struct Phase {
 }
 
 /// A batch without what only the policy's loss needs.
-struct Stored {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Stored {
     batch: Batch,
     learnable: Vec<bool>,
     /// [T, B]: as they were when the batch arrived.
@@ -57,6 +61,50 @@ impl Phase {
             optimiser: AdamConfig::new()
                 .with_epsilon(config.adam_epsilon as f32)
                 .init(),
+        })
+    }
+}
+
+/// A [`Phase`] for a checkpoint; its batches are shared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PhaseState {
+    #[serde(with = "shared")]
+    stored: Vec<Arc<Stored>>,
+    optimiser: Blob,
+}
+
+/// Shared batches are written as if each were there once.
+mod shared {
+    use super::{Arc, Deserialize, Serialize, Stored};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        stored: &[Arc<Stored>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let all: Vec<&Stored> = stored.iter().map(AsRef::as_ref).collect();
+        all.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Arc<Stored>>, D::Error> {
+        let all = Vec::<Stored>::deserialize(deserializer)?;
+        Ok(all.into_iter().map(Arc::new).collect())
+    }
+}
+
+impl Phase {
+    pub(super) fn state(&self) -> Result<PhaseState, StateFault> {
+        Ok(PhaseState {
+            stored: self.stored.clone(),
+            optimiser: encoded(&self.optimiser)?,
+        })
+    }
+
+    pub(super) fn of_state(state: PhaseState, adam: AdamConfig) -> Result<Self, StateFault> {
+        Ok(Self {
+            stored: state.stored,
+            optimiser: decoded(adam.init(), &state.optimiser)?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Running statistics that an update keeps beside the parameters: of observations, rewards and values.
 
+use serde::{Deserialize, Serialize};
 use springbok_common::spec::NetworkSpec;
 
 use super::{Material, Targets, UpdateConfig, Updater};
@@ -15,7 +16,7 @@ use crate::{
 const POPART_STEP_SIZE: f64 = 3e-4;
 
 /// What of it is switched on.
-#[derive(Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Statistics {
     observations: Option<RunningMoments>,
     rewards: Option<ReturnDeviation>,
@@ -53,6 +54,21 @@ impl Statistics {
             rewards.iter_mut().for_each(|reward| *reward *= factor);
         }
         rewards
+    }
+
+    /// Whether the same is switched on in `other`, about observations of the same length.
+    pub(super) fn are_alike(&self, other: &Self) -> bool {
+        let len = |own: &Self| own.observations.as_ref().map(|moments| moments.mean().len());
+        len(self) == len(other)
+            && self.rewards.is_some() == other.rewards.is_some()
+            && self.values.is_some() == other.values.is_some()
+    }
+
+    /// All environments begin anew: their returns so far count for nothing.
+    pub(super) fn begin_lives(&mut self) {
+        if let Some(deviation) = &mut self.rewards {
+            deviation.begin_lives();
+        }
     }
 
     /// What a difference of values is multiplied by in the loss.
