@@ -20,6 +20,7 @@ use tonic::Status;
 use crate::{
     connect::{Joined, Link, Lost, Received, Seeker},
     inference::{Inference, mix_seed},
+    lives::Lives,
     options::{ActorError, ActorOptions, ActorReport},
     rollout::{Rollout, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
@@ -315,7 +316,7 @@ fn prepare(
     terms: &JoinTerms,
     newest: watch::Receiver<Option<Published>>,
 ) -> Result<(Agreement, Worker), ActorError> {
-    let environments = build_environments(options, terms)?;
+    let environments = build_environments(options, terms, actor_seed(terms))?;
     let agreement = Agreement {
         environment: environments.spec().clone(),
         network: terms.network.clone(),
@@ -323,13 +324,9 @@ fn prepare(
     };
     check_fingerprint(&options.learner, &agreement, terms)?;
     check_network(&agreement)?;
-    let inference = Inference::new(
-        &agreement.network,
-        terms.rollout.environments,
-        mix_seed(actor_seed(terms), SEED_ACTIONS),
-    );
+    let inference = inference(terms, actor_seed(terms));
     let rollout = Rollout::new(agreement.clone(), environments, inference);
-    let worker = Worker::spawn(rollout, newest)
+    let worker = Worker::spawn(rollout, lives(options, terms)?, newest)
         .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
     Ok((agreement, worker))
 }
@@ -372,6 +369,7 @@ fn check_network(agreement: &Agreement) -> Result<(), ActorError> {
 fn build_environments(
     options: &ActorOptions,
     terms: &JoinTerms,
+    seed: u64,
 ) -> Result<Box<dyn VectorEnvironment>, ActorError> {
     let id = &terms.environment_id;
     if options
@@ -384,20 +382,49 @@ fn build_environments(
             cause: format!("it trains {id}"),
         });
     }
-    let table: toml::Table =
-        terms
-            .environment_options
-            .parse()
-            .map_err(|error: toml::de::Error| ActorError::EnvironmentOptions {
-                id: id.clone(),
-                cause: error.to_string(),
-            })?;
-    let seed = mix_seed(actor_seed(terms), SEED_ENVIRONMENTS);
+    let table = environment_options(terms)?;
+    let seed = mix_seed(seed, SEED_ENVIRONMENTS);
     let environments = terms.rollout.environments;
     options
         .registry
         .make_vector(id, &table, &options.python, environments, seed)
         .map_err(ActorError::from)
+}
+
+fn environment_options(terms: &JoinTerms) -> Result<toml::Table, ActorError> {
+    terms
+        .environment_options
+        .parse()
+        .map_err(|error: toml::de::Error| ActorError::EnvironmentOptions {
+            id: terms.environment_id.clone(),
+            cause: error.to_string(),
+        })
+}
+
+/// The policy of an actor, or of one of its lives, with this seed.
+fn inference(terms: &JoinTerms, seed: u64) -> Inference {
+    let seed = mix_seed(seed, SEED_ACTIONS);
+    Inference::new(&terms.network, terms.rollout.environments, seed)
+}
+
+/// How this actor begins anew, if the learner wants that.
+fn lives(options: &ActorOptions, terms: &JoinTerms) -> Result<Option<Lives>, ActorError> {
+    let Some(versions) = terms.life_versions else {
+        return Ok(None);
+    };
+    let (options, terms, table) = (options.clone(), terms.clone(), environment_options(terms)?);
+    let seed = actor_seed(&terms);
+    let begin = move |seed| {
+        let environments = options.registry.make_vector(
+            &terms.environment_id,
+            &table,
+            &options.python,
+            terms.rollout.environments,
+            mix_seed(seed, SEED_ENVIRONMENTS),
+        )?;
+        Ok((environments, inference(&terms, seed)))
+    };
+    Ok(Some(Lives::new(versions, seed, Box::new(begin))))
 }
 
 fn check_fingerprint(

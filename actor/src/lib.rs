@@ -13,6 +13,7 @@ pub mod world;
 
 mod client;
 mod connect;
+mod lives;
 mod options;
 
 pub use client::{run, run_in};

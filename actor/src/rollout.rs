@@ -99,6 +99,13 @@ impl Rollout {
         }
     }
 
+    /// Goes on with these environments and this policy, which have seen nothing yet; parameters are to be loaded again.
+    pub fn begin_anew(&mut self, environments: Box<dyn VectorEnvironment>, inference: Inference) {
+        self.environments = environments;
+        self.inference = inference;
+        self.loaded = None;
+    }
+
     /// Uses these parameters from the next unroll on, and stamps their version on it.
     ///
     /// # Errors

@@ -18,7 +18,10 @@ use springbok_common::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::rollout::{Order, Rollout, RolloutError};
+use crate::{
+    lives::Lives,
+    rollout::{Order, Rollout, RolloutError},
+};
 
 /// The verified parameters that arrived last.
 #[derive(Debug, Clone)]
@@ -99,14 +102,15 @@ impl Worker {
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub fn spawn(
+    pub(crate) fn spawn(
         rollout: Rollout,
+        lives: Option<Lives>,
         parameters: watch::Receiver<Option<Published>>,
     ) -> io::Result<Self> {
         let (worker, bench) = Self::new();
         thread::Builder::new()
             .name("rollout".into())
-            .spawn(move || work(rollout, bench, &parameters))?;
+            .spawn(move || work(rollout, lives, bench, &parameters))?;
         Ok(worker)
     }
 
@@ -145,14 +149,19 @@ impl Drop for Worker {
     }
 }
 
-fn work(mut rollout: Rollout, bench: Bench, parameters: &watch::Receiver<Option<Published>>) {
+fn work(
+    mut rollout: Rollout,
+    mut lives: Option<Lives>,
+    bench: Bench,
+    parameters: &watch::Receiver<Option<Published>>,
+) {
     let Bench {
         mut permissions,
         results,
         stop,
     } = bench;
     while let Some(permission) = permissions.blocking_recv() {
-        let result = make(&mut rollout, permission, parameters, &stop);
+        let result = make(&mut rollout, lives.as_mut(), permission, parameters, &stop);
         let failed = result.is_err();
         if let Some(result) = result.transpose()
             && results.blocking_send(result).is_err()
@@ -168,6 +177,7 @@ fn work(mut rollout: Rollout, bench: Bench, parameters: &watch::Receiver<Option<
 /// One unroll under the parameters that came last; `None` if it was abandoned.
 fn make(
     rollout: &mut Rollout,
+    lives: Option<&mut Lives>,
     permission: Permission,
     parameters: &watch::Receiver<Option<Published>>,
     stop: &AtomicBool,
@@ -175,6 +185,9 @@ fn make(
     // Cloned out of the lock: the snapshot is shared bytes.
     let published = parameters.borrow().clone();
     let published = published.ok_or(RolloutError::NoParameters)?;
+    if let Some(lives) = lives {
+        lives.enter(rollout, &published)?;
+    }
     rollout.load(&published.snapshot)?;
     let order = Order {
         run_id: published.run_id,

@@ -62,9 +62,27 @@ impl RunDirectory {
         Ok(Self { path })
     }
 
+    /// The directory of a run that is to go on. Its configuration becomes `config_toml`, once everything else is clear.
+    ///
+    /// # Errors
+    /// Exit 74 if the file system refuses.
+    pub(crate) fn reopen(path: &Path, config_toml: &str) -> Result<Self, Failure> {
+        let directory = Self {
+            path: path.to_owned(),
+        };
+        fs::create_dir_all(path.join("logs")).map_err(|error| refused(path, &error))?;
+        write_whole(&directory.config(), config_toml.as_bytes()).map_err(Failure::files)?;
+        Ok(directory)
+    }
+
     /// The effective configuration.
     pub(crate) fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+        Self::config_of(&self.path)
+    }
+
+    /// The effective configuration of the run in `directory`.
+    pub(crate) fn config_of(directory: &Path) -> PathBuf {
+        directory.join("config.toml")
     }
 
     /// The log of a child process: `learner`, `actor-0`, `launcher` ...

@@ -52,6 +52,16 @@ enum Phase {
     Killing,
 }
 
+/// What to run.
+pub(crate) struct Plan {
+    /// Actors.
+    pub(crate) actors: usize,
+    /// Times that a learner that was killed is started again.
+    pub(crate) learner_restarts_max: u64,
+    /// Whether the learner goes on with what is in the run directory.
+    pub(crate) resume: bool,
+}
+
 /// What a run on this machine came to.
 pub(crate) struct LocalRun {
     /// The learner's account.
@@ -60,7 +70,7 @@ pub(crate) struct LocalRun {
     pub(crate) restarts: u64,
 }
 
-/// Runs a learner and `actors` actors until the learner has finished, or an interrupt or a fault ends the run. `stop`
+/// Runs a learner and its actors until the learner has finished, or an interrupt or a fault ends the run. `stop`
 /// counts as an interrupt too.
 ///
 /// # Errors
@@ -68,11 +78,11 @@ pub(crate) struct LocalRun {
 /// second interrupt.
 pub(crate) async fn run(
     directory: Arc<RunDirectory>,
-    actors: usize,
+    plan: Plan,
     progress: Arc<Progress>,
     stop: Option<CancellationToken>,
 ) -> Result<LocalRun, Failure> {
-    let mut supervision = Supervision::start(directory, actors, progress)?;
+    let mut supervision = Supervision::start(directory, plan, progress)?;
     supervision.stop = stop;
     while !supervision.over() {
         let happening = supervision.next().await;
@@ -94,7 +104,9 @@ enum Happening {
 struct Supervision {
     program: Arc<Program>,
     progress: Arc<Progress>,
-    actor_count: usize,
+    plan: Plan,
+    /// Where the learner listens, once it was heard.
+    address: Option<String>,
     restarts: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
     interrupts: Interrupts,
@@ -117,34 +129,66 @@ struct Supervision {
 impl Supervision {
     fn start(
         directory: Arc<RunDirectory>,
-        actor_count: usize,
+        plan: Plan,
         progress: Arc<Progress>,
     ) -> Result<Self, Failure> {
         let interrupts = Interrupts::listen()?;
         let program = Arc::new(Program::new(directory)?);
-        let (phase, watched) = watch::channel(Phase::Running);
-        let mut child = program.learner()?;
-        let events = child.stdout().map(read_events);
-        let learner =
-            tokio::spawn(async move { child.ended(&mut watched.clone(), Phase::Draining).await });
-        Ok(Self {
+        let (phase, _) = watch::channel(Phase::Running);
+        let mut supervision = Self {
             program,
             progress,
-            actor_count,
+            plan,
+            address: None,
             restarts: Arc::new(AtomicU64::new(0)),
             phase,
             interrupts,
             stop: None,
             interrupted: false,
-            events,
-            learner: Some(learner),
+            events: None,
+            learner: None,
             actors: JoinSet::new(),
-            deadline: Some(Instant::now() + START_MAX),
+            deadline: None,
             learner_ended: None,
             summary: None,
             failure: None,
             reaped: false,
-        })
+        };
+        supervision.start_learner(supervision.plan.resume)?;
+        Ok(supervision)
+    }
+
+    fn start_learner(&mut self, resume: bool) -> Result<(), Failure> {
+        let mut child = self.program.learner(resume, self.address.as_deref())?;
+        let mut watched = self.phase.subscribe();
+        self.events = child.stdout().map(read_events);
+        self.learner = Some(tokio::spawn(async move {
+            child.ended(&mut watched, Phase::Draining).await
+        }));
+        self.deadline = Some(Instant::now() + START_MAX);
+        Ok(())
+    }
+
+    /// Starts another learner in place of one that was killed, if the run goes on and there is something to go on from.
+    /// Actors look for it by themselves.
+    fn replace_learner(&mut self, ended: &Ended) -> bool {
+        let goes_on = *self.phase.borrow() == Phase::Running && self.address.is_some();
+        let may = goes_on && ended.by_accident() && self.plan.learner_restarts_max > 0;
+        if !may || !self.program.has_checkpoint() {
+            return false;
+        }
+        self.plan.learner_restarts_max -= 1;
+        self.progress.note(&format!(
+            "the learner ended unexpectedly ({}); resuming from its last checkpoint",
+            ended.reason()
+        ));
+        match self.start_learner(true) {
+            Ok(()) => true,
+            Err(failure) => {
+                self.fail(failure);
+                false
+            }
+        }
     }
 
     /// Whether every process has ended and all that the learner said was read.
@@ -173,6 +217,11 @@ impl Supervision {
             Happening::Event(Some(event)) => self.on_event(event),
             Happening::LearnerEnded(ended) => {
                 self.learner = None;
+                if let Ok(ended) = &ended
+                    && self.replace_learner(ended)
+                {
+                    return;
+                }
                 match ended {
                     Ok(ended) => self.learner_ended = Some(ended),
                     Err(failure) => self.fail(failure),
@@ -214,7 +263,10 @@ impl Supervision {
             LearnerEvent::Listening { address, .. } => {
                 if *self.phase.borrow() == Phase::Running {
                     self.deadline = None;
-                    self.start_actors(&format!("http://{address}"));
+                    if self.address.is_none() {
+                        self.start_actors(&format!("http://{address}"));
+                    }
+                    self.address = Some(address);
                 }
             }
             LearnerEvent::Finished { summary } => self.summary = Some(*summary),
@@ -223,7 +275,7 @@ impl Supervision {
     }
 
     fn start_actors(&mut self, learner: &str) {
-        for index in 0..self.actor_count {
+        for index in 0..self.plan.actors {
             self.actors.spawn(keep_actor(
                 ActorPlace {
                     program: Arc::clone(&self.program),

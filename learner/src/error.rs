@@ -55,7 +55,9 @@ pub enum LearnerError {
     #[error(transparent)]
     Ledger(#[from] LedgerViolation),
     /// Checkpoints could not be written or read.
-    #[error("{failures} checkpoints in a row failed: {source}; free space on the disk or mend it, then --resume")]
+    #[error(
+        "{failures} checkpoints in a row failed: {source}; free space on the disk or mend it, then --resume"
+    )]
     Checkpoint {
         /// How many.
         failures: u32,

@@ -270,7 +270,10 @@ impl MetricsWriter {
     /// # Errors
     /// [`LearnerError::Output`] if that is impossible.
     pub fn append(path: &Path) -> Result<Self, LearnerError> {
-        Self::open(path, OpenOptions::new().create(true).append(true).open(path))
+        Self::open(
+            path,
+            OpenOptions::new().create(true).append(true).open(path),
+        )
     }
 
     fn open(path: &Path, file: io::Result<File>) -> Result<Self, LearnerError> {

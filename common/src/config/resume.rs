@@ -54,7 +54,8 @@ impl Config {
     /// `then` is not TOML.
     pub fn differences(&self, then: &str) -> Result<Vec<Difference>, toml::de::Error> {
         let table: toml::Table = then.parse()?;
-        let mut earlier: BTreeMap<&str, toml::Value> = Self::default().entries().into_iter().collect();
+        let mut earlier: BTreeMap<&str, toml::Value> =
+            Self::default().entries().into_iter().collect();
         for (key, value) in &mut earlier {
             if let Some(found) = find(&table, key) {
                 *value = found.clone();
@@ -99,7 +100,9 @@ mod tests {
 
     fn config(sets: &[&str]) -> Config {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
-        Config::load(None, std::iter::empty(), &sets).unwrap().config
+        Config::load(None, std::iter::empty(), &sets)
+            .unwrap()
+            .config
     }
 
     #[test]
@@ -124,7 +127,10 @@ mod tests {
             "algorithm.gamma",
         ];
         assert_eq!(keys, expected);
-        assert_eq!(found[2].to_string(), "`algorithm.gamma`: then 0.99, now 0.9");
+        assert_eq!(
+            found[2].to_string(),
+            "`algorithm.gamma`: then 0.99, now 0.9"
+        );
         assert_eq!(now.differences(&now.to_toml()).unwrap(), []);
     }
 
@@ -132,13 +138,19 @@ mod tests {
     fn in_lock_step_the_boundaries_and_the_actors_belong_to_the_course() {
         let lock_step = ["run.deterministic=true", "checkpoint.interval_updates=8"];
         let then = config(&lock_step).to_toml();
-        let now = config(&["run.deterministic=true", "checkpoint.interval_updates=9", "actor.count=1"]);
+        let now = config(&[
+            "run.deterministic=true",
+            "checkpoint.interval_updates=9",
+            "actor.count=1",
+        ]);
         assert_eq!(now.differences(&then).unwrap().len(), 2);
     }
 
     #[test]
     fn a_key_that_was_unknown_had_its_default() {
-        let found = config(&["algorithm.gamma=0.5"]).differences("[run]\nseed = 1\n").unwrap();
+        let found = config(&["algorithm.gamma=0.5"])
+            .differences("[run]\nseed = 1\n")
+            .unwrap();
         assert_eq!(found.len(), 1);
         assert!(config(&[]).differences("no toml").is_err());
     }

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use springbok_learner::checkpoint;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     process::{Child as Process, ChildStdin, ChildStdout, Command},
@@ -42,12 +43,20 @@ impl Program {
         })
     }
 
-    pub(super) fn learner(&self) -> Result<Child, Failure> {
+    /// The learner; one that is to `resume` goes on with what is in the run directory, and one that takes the place of
+    /// another listens where that did.
+    pub(super) fn learner(&self, resume: bool, listen: Option<&str>) -> Result<Child, Failure> {
         let mut command = self.command("learner");
         command
             .arg("--run-directory")
             .arg(&self.directory.path)
             .stdout(Stdio::piped());
+        if resume {
+            command.arg("--resume").arg(&self.directory.path);
+        }
+        if let Some(address) = listen {
+            command.args(["--listen", address]);
+        }
         self.start("learner", command)
     }
 
@@ -62,6 +71,11 @@ impl Program {
             command.env("RAYON_NUM_THREADS", "1");
         }
         self.start(&format!("actor-{index}"), command)
+    }
+
+    /// Whether a learner left anything to go on from.
+    pub(super) fn has_checkpoint(&self) -> bool {
+        checkpoint::exists(&self.directory.path)
     }
 
     fn command(&self, verb: &str) -> Command {
@@ -159,6 +173,9 @@ impl Child {
     }
 }
 
+/// The exit code that Rust's runtime gives a process whose main thread panicked.
+const EXIT_OF_A_PANIC: i32 = 101;
+
 /// How a child ended.
 pub(super) struct Ended {
     /// Exit code or signal.
@@ -167,6 +184,13 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Whether it was killed or crashed, rather than having ended with an exit code of its own.
+    pub(super) fn by_accident(&self) -> bool {
+        self.status
+            .code()
+            .is_none_or(|code| code == EXIT_OF_A_PANIC)
+    }
+
     /// Status and last words, for people.
     pub(super) fn reason(&self) -> String {
         match last_line(&self.log) {

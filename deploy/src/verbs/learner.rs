@@ -8,14 +8,13 @@ use springbok_learner::{EventSink, LearnerOptions, Summary};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{config, runtime};
+use super::{config, resume, runtime};
 use crate::{
-    cli::{Layers, Reports},
+    cli::{Layers, Reports, Resume},
     exit::{Exit, Failure},
     output,
     progress::Progress,
     report::{self, Restarts},
-    run_directory::{Plan, RunDirectory},
     shutdown,
 };
 
@@ -23,6 +22,7 @@ use crate::{
 pub(super) fn run_supervised(
     layers: &Layers,
     run_directory: PathBuf,
+    resume: bool,
     registry: &Registry,
 ) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
@@ -39,8 +39,11 @@ pub(super) fn run_supervised(
         learn(
             config,
             environment,
-            run_directory,
-            listener,
+            Place {
+                run_directory,
+                listener,
+                resume,
+            },
             on_event,
             shutdown,
         )
@@ -50,41 +53,52 @@ pub(super) fn run_supervised(
 }
 
 /// A learner that a person started: the same progress and summary as `train`; an interrupt asks for a drain.
-pub(super) fn run(layers: &Layers, reports: Reports, registry: &Registry) -> Result<(), Failure> {
+pub(super) fn run(
+    layers: &Layers,
+    reports: Reports,
+    resume: Option<&Resume>,
+    registry: &Registry,
+) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
     telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
     runtime()?.block_on(shutdown::until_interrupted(async move |shutdown| {
         let listener = bind(config.learner.listen).await?;
-        let directory = RunDirectory::create(&Plan {
-            out: &config.run.out,
-            name: config.run.name.as_deref(),
-            environment_id: &config.environment.id,
-            seed: config.run.seed,
-            config_toml: &config.to_toml(),
-        })?;
+        let directory = resume::directory(&config, resume)?;
         let progress = Progress::new(reports.progress, config.run.total_steps);
-        progress.note(&format!("run directory: {}", directory.path.display()));
+        progress.note(&resume::headline(&directory, resume));
         let on_event: EventSink = Arc::new(move |event| progress.event(&event));
-        let path = directory.path.clone();
-        let summary = learn(config, environment, path, listener, on_event, shutdown).await?;
+        let place = Place {
+            run_directory: directory.path.clone(),
+            listener,
+            resume: resume.is_some(),
+        };
+        let summary = learn(config, environment, place, on_event, shutdown).await?;
         report::print(&summary, &directory.path, Restarts::NotOurs, reports.json);
         Ok(())
     }))
 }
 
+/// Where a learner works.
+struct Place {
+    run_directory: PathBuf,
+    listener: TcpListener,
+    /// Whether it goes on with what is in the directory.
+    resume: bool,
+}
+
 async fn learn(
     config: Config,
     environment: EnvironmentSpec,
-    run_directory: PathBuf,
-    listener: TcpListener,
+    place: Place,
     on_event: EventSink,
     shutdown: CancellationToken,
 ) -> Result<Summary, Failure> {
     let options = LearnerOptions {
         config,
         environment,
-        run_directory,
-        listener,
+        run_directory: place.run_directory,
+        listener: place.listener,
+        resume: place.resume,
     };
     springbok_learner::run(options, on_event, shutdown)
         .await

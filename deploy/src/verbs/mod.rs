@@ -17,6 +17,7 @@ mod eval;
 mod lab;
 mod learner;
 mod report;
+mod resume;
 mod soak;
 mod train;
 
@@ -33,16 +34,20 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Train {
             layers,
             reports,
+            resume,
             supervised,
-        } => train::run(&layers, reports, supervised, &registry),
+        } => train::run(&layers, reports, resume.as_ref(), supervised, &registry),
         Command::Learner {
             layers,
             reports,
+            resume,
             supervised,
             run_directory,
         } => match run_directory {
-            Some(directory) if supervised => learner::run_supervised(&layers, directory, &registry),
-            _ => learner::run(&layers, reports, &registry),
+            Some(directory) if supervised => {
+                learner::run_supervised(&layers, directory, resume.is_some(), &registry)
+            }
+            _ => learner::run(&layers, reports, resume.as_ref(), &registry),
         },
         Command::Actor {
             layers,

@@ -45,7 +45,9 @@ impl Life {
             cause,
         };
         let last = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => checkpoint,
             Err(error) => return Err(fault(error.to_string())),
         };

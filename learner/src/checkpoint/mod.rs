@@ -107,7 +107,10 @@ fn newest(directory: &Path, sets_aside: bool) -> Result<(PathBuf, Checkpoint), L
     };
     let found = store
         .newest(sets_aside, decoded)
-        .map_err(|source| LearnerError::Checkpoint { failures: 1, source })?;
+        .map_err(|source| LearnerError::Checkpoint {
+            failures: 1,
+            source,
+        })?;
     found.ok_or(LearnerError::NoCheckpoint { folder })
 }
 
@@ -116,8 +119,10 @@ fn newest(directory: &Path, sets_aside: bool) -> Result<(PathBuf, Checkpoint), L
 pub fn exists(directory: &Path) -> bool {
     let files = std::fs::read_dir(directory.join(FOLDER));
     files.is_ok_and(|files| {
-        files
-            .flatten()
-            .any(|file| file.path().extension().is_some_and(|ending| ending == "ckpt"))
+        files.flatten().any(|file| {
+            file.path()
+                .extension()
+                .is_some_and(|ending| ending == "ckpt")
+        })
     })
 }

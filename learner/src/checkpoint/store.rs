@@ -260,7 +260,9 @@ fn newest_first(files: &[PathBuf]) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = files
         .iter()
         .filter_map(|path| {
-            let digits = name(path).strip_prefix("checkpoint-")?.strip_suffix(".ckpt")?;
+            let digits = name(path)
+                .strip_prefix("checkpoint-")?
+                .strip_suffix(".ckpt")?;
             Some((digits.parse().ok()?, path.clone()))
         })
         .collect();

@@ -93,8 +93,8 @@ impl<U: PolicyUpdater> Trainer<U> {
     /// After the last update: the last checkpoint, if the run did not `fail`, and the end of all writing.
     pub(super) fn save_last(&mut self, succeeded: bool) -> Result<(), LearnerError> {
         let version = self.version.0;
-        let done = self.tally.threshold.is_some()
-            || self.tally.trained_steps >= self.settings.total_steps;
+        let done =
+            self.tally.threshold.is_some() || self.tally.trained_steps >= self.settings.total_steps;
         let Some(checkpoints) = &mut self.links.checkpoints else {
             return Ok(());
         };

@@ -216,7 +216,10 @@ impl ModuleMapper for Named<'_> {
         let (own, rest) = self.rest.split_at(4 * shape.num_elements());
         self.rest = rest;
         // There are as many as parameters.
-        let id = self.ids.next().map_or(parameter.id, |id| ParamId::from(*id));
+        let id = self
+            .ids
+            .next()
+            .map_or(parameter.id, |id| ParamId::from(*id));
         let data = if cfg!(target_endian = "little") {
             TensorData::from_bytes_vec(own.to_vec(), shape, DType::F32)
         } else {

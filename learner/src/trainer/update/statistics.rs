@@ -58,7 +58,11 @@ impl Statistics {
 
     /// Whether the same is switched on in `other`, about observations of the same length.
     pub(super) fn are_alike(&self, other: &Self) -> bool {
-        let len = |own: &Self| own.observations.as_ref().map(|moments| moments.mean().len());
+        let len = |own: &Self| {
+            own.observations
+                .as_ref()
+                .map(|moments| moments.mean().len())
+        };
         len(self) == len(other)
             && self.rewards.is_some() == other.rewards.is_some()
             && self.values.is_some() == other.values.is_some()
