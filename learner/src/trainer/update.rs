@@ -406,3 +406,6 @@ mod retrace_updates;
 
 #[cfg(test)]
 mod scripted;
+
+#[cfg(test)]
+mod state_tests;

@@ -39,22 +39,22 @@ impl StateFault {
 pub struct UpdaterState {
     /// Little-endian f32 in layout order.
     pub parameters: Blob,
-    learnt: Option<LearntState>,
+    pub(super) learnt: Option<LearntState>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct LearntState {
+pub(super) struct LearntState {
     /// The names by which the optimisers know the parameters, in layout order.
     parameter_ids: Vec<u64>,
-    policy_optimiser: Blob,
-    value_optimiser: Blob,
-    statistics: Statistics,
-    updates: u64,
-    beta: f64,
+    pub(super) policy_optimiser: Blob,
+    pub(super) value_optimiser: Blob,
+    pub(super) statistics: Statistics,
+    pub(super) updates: u64,
+    pub(super) beta: f64,
     /// The target network's parameters.
-    target: Option<Blob>,
-    phase: Option<PhaseState>,
-    shuffling: Pcg64,
+    pub(super) target: Option<Blob>,
+    pub(super) phase: Option<PhaseState>,
+    pub(super) shuffling: Pcg64,
 }
 
 impl UpdaterState {
