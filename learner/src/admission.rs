@@ -417,6 +417,78 @@ mod tests {
         assert_eq!(admission.ledger.counts(), Ledger::default().counts());
     }
 
+    #[test]
+    fn what_a_restored_learner_forgot_shows_as_lost_and_the_books_close() {
+        let (mut first, actor, header) = door(None);
+        for sequence in 1..=6 {
+            first
+                .settle(actor, UnrollSequence(sequence), Ok(()))
+                .unwrap();
+        }
+        first.ledger.train(4);
+        let state = first.state();
+        assert_eq!(state.queued(), 2);
+        for made_again in [false, true] {
+            let fence = Fence {
+                epoch: LearnerEpoch(2),
+                ..first.fence
+            };
+            let mut second = Admission::new(fence, 8);
+            second.restore(state.clone(), made_again);
+            second.ledger.check().unwrap();
+            let counts = second.ledger.counts();
+            let (produced, discarded) = if made_again { (4, 0) } else { (6, 2) };
+            assert_eq!(
+                (counts.produced, counts.discarded, counts.queued),
+                (produced, discarded, 0)
+            );
+            // The actor survived, and made three more that the first learner took after the checkpoint.
+            second.roster.join(actor, None, Instant::now()).unwrap();
+            let tenth = UnrollHeader {
+                epoch: LearnerEpoch(2),
+                sequence: UnrollSequence(10),
+                ..header
+            };
+            assert_eq!(
+                second.screen(actor, &tenth, PolicyVersion(5)),
+                Ok(Screened::Content)
+            );
+            second.settle(actor, tenth.sequence, Ok(())).unwrap();
+            assert_eq!(
+                (second.ledger.counts().lost, second.ledger.counts().admitted),
+                (3, 5 + u64::from(!made_again) * 2)
+            );
+            second.ledger.check().unwrap();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn nothing_too_old_and_nothing_of_another_life_is_accepted(
+            epoch in 1_u32..5, made_in in 1_u32..5, newest in 0_u64..60, version in 0_u64..60, queued in 0_u64..20,
+            limit in prop::option::of(0_u64..30),
+        ) {
+            let (first, actor, header) = door(limit);
+            let fence = Fence { epoch: LearnerEpoch(epoch), ..first.fence };
+            let mut admission = Admission::new(fence, 8);
+            admission.roster.join(actor, None, Instant::now()).unwrap();
+            let header = UnrollHeader { epoch: LearnerEpoch(made_in), version: PolicyVersion(version), ..header };
+            let screened = admission.screen(actor, &header, PolicyVersion(newest)).unwrap();
+            // The trainer asks again when it takes it from the queue, so many updates later.
+            let lag = PolicyVersion(newest + queued).lag_behind(header.version);
+            let trained = screened == Screened::Content && lag.is_some_and(|lag| !fence.is_too_stale(lag));
+            let may = epoch == made_in
+                && version <= newest
+                && limit.is_none_or(|limit| newest + queued - version <= limit);
+            prop_assert_eq!(trained, may);
+            if epoch != made_in {
+                prop_assert_eq!(screened, Screened::Settled(Verdict::Rejected(RejectReason::WrongEpoch)));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn resends_gaps_and_lies_keep_the_identity(
