@@ -52,6 +52,17 @@ fn in_words(summary: &Summary, run_directory: &Path, restarts: &Restarts) -> Str
         summary.bottleneck,
     );
     let _ = writeln!(text, "{}", ledger(summary));
+    if let Some(resumed) = &summary.resumed {
+        let lost = match resumed.updates_lost {
+            Some(0) | None => String::new(),
+            Some(updates) => format!("; {updates} later updates were lost"),
+        };
+        let _ = writeln!(
+            text,
+            "resumed from update {} (life {} of the learner){lost}",
+            resumed.from_update, resumed.epoch
+        );
+    }
     let _ = writeln!(text, "{}", actors(summary, restarts));
     let _ = writeln!(text, "written to {}:", run_directory.display());
     for file in [
@@ -59,6 +70,7 @@ fn in_words(summary: &Summary, run_directory: &Path, restarts: &Restarts) -> Str
         "metrics.jsonl",
         "policy.safetensors",
         "config.toml",
+        "checkpoints",
     ] {
         let path = run_directory.join(file);
         if path.exists() {

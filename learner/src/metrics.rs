@@ -108,6 +108,12 @@ metrics! {
     GovernorTarget = "governor/lag_target", "versions", "Set-point of the mean lag.";
     PacingInFlight = "pacing/in_flight", "unrolls", "Unrolls begun, queued or being trained, where that is limited.";
     PacingHeld = "pacing/held", "acknowledgements", "Acknowledgements held back when the update ended, where that is limited.";
+    CheckpointsWritten = "checkpoint/written", "checkpoints", "Written and verified in this life of the learner.";
+    CheckpointsFailed = "checkpoint/failed", "checkpoints", "Could not be written in this life of the learner.";
+    CheckpointsSkipped = "checkpoint/skipped", "checkpoints", "Were due while the one before was still being written.";
+    CheckpointBytes = "checkpoint/bytes", "bytes", "Length of the last one.";
+    CheckpointSeconds = "checkpoint/write_s", "s", "Time from handing the last one over until it was verified.";
+    CheckpointStall = "checkpoint/stall_s", "s", "Time that the trainer stood still for one, mean.";
     WatchdogLagGrows = "watchdog/lag_grows", "alarms", "Times that the lag grew without end.";
     WatchdogWeightsStuck = "watchdog/weights_stuck", "alarms", "Times that an actor went on with old parameters.";
     WatchdogEssLow = "watchdog/ess_low", "alarms", "Times that the effective sample size fell below lag.ess_floor.";

@@ -282,3 +282,109 @@ fn write(store: &mut Store<RealDisk>, job: &Job) -> Result<Written, StoreError> 
         time: job.begun.elapsed(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use springbok_common::{ids::RunId, version::LearnerEpoch};
+
+    use super::*;
+    use crate::trainer::TrainerState;
+
+    fn config(sets: &[&str]) -> Config {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        Config::load(None, std::iter::empty(), &sets)
+            .unwrap()
+            .config
+    }
+
+    fn checkpoint(version: u64) -> Box<Checkpoint> {
+        let mut trainer = TrainerState::default();
+        trainer.version.0 = version;
+        Box::new(Checkpoint {
+            run_id: RunId::random(),
+            epoch: LearnerEpoch::FIRST,
+            config: String::new(),
+            updater: Default::default(),
+            trainer,
+        })
+    }
+
+    fn save(saver: &mut Saver, version: u64, must: bool) -> Result<(), LearnerError> {
+        saver.submit(checkpoint(version), Instant::now()).unwrap();
+        saver.settle(must)
+    }
+
+    #[test]
+    fn one_failure_is_no_end_three_in_a_row_are_and_the_last_must_not_fail() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut saver = Saver::start(directory.path(), &config(&[]), 0)
+            .unwrap()
+            .unwrap();
+        let folder = directory.path().join(FOLDER);
+        save(&mut saver, 1, false).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        save(&mut saver, 2, false).unwrap();
+        save(&mut saver, 3, false).unwrap();
+        fs::create_dir(&folder).unwrap();
+        save(&mut saver, 4, false).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        save(&mut saver, 5, false).unwrap();
+        save(&mut saver, 6, false).unwrap();
+        let error = save(&mut saver, 7, false).unwrap_err();
+        assert_eq!(error.exit_code(), 74);
+        assert!(
+            error.to_string().contains("3 checkpoints in a row"),
+            "{error}"
+        );
+        let counts = saver.summary();
+        assert_eq!(
+            (counts.written, counts.failed, counts.last_version),
+            (2, 5, Some(4))
+        );
+
+        let mut saver = Saver::start(directory.path(), &config(&[]), 0)
+            .unwrap()
+            .unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(save(&mut saver, 1, true).unwrap_err().exit_code(), 74);
+    }
+
+    #[test]
+    fn only_one_is_in_flight_and_what_is_due_meanwhile_is_skipped_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&[
+            "checkpoint.interval_updates=2",
+            "checkpoint.interval_s=none",
+        ]);
+        let mut saver = Saver::start(directory.path(), &config, 10)
+            .unwrap()
+            .unwrap();
+        assert!(!saver.is_due(10) && !saver.is_due(11) && saver.is_due(12));
+        saver.submit(checkpoint(12), Instant::now()).unwrap();
+        assert!(!saver.is_due(13) && !saver.is_due(14));
+        saver.settle(false).unwrap();
+        assert!(!saver.is_due(15) && saver.is_due(16));
+        assert_eq!(saver.summary().skipped, 1);
+        assert!(saver.ends_with(16, false) && !saver.ends_with(12, true));
+    }
+
+    #[test]
+    fn lock_step_is_saved_at_multiples_only_and_at_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&["run.deterministic=true", "checkpoint.interval_updates=4"]);
+        let mut saver = Saver::start(directory.path(), &config, 0).unwrap().unwrap();
+        let due: Vec<u64> = (1..10).filter(|version| saver.is_due(*version)).collect();
+        assert_eq!(due, [4, 8]);
+        assert!(
+            !saver.ends_with(9, false) && saver.ends_with(9, true) && saver.ends_with(8, false)
+        );
+        let off = Config {
+            checkpoint: springbok_common::config::CheckpointConfig {
+                enabled: false,
+                ..config.checkpoint.clone()
+            },
+            ..config
+        };
+        assert!(Saver::start(directory.path(), &off, 0).unwrap().is_none());
+    }
+}

@@ -464,6 +464,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set_lag(window);
         let books = self.links.books.lock();
         row.set(Metric::Actors, books.roster.present() as f64);
+        self.row_of_checkpoints(&mut row);
         row.set_ledger(books.ledger.counts());
         row.set_quarantine(&books.quarantine, Instant::now());
         row

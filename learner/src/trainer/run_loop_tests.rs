@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PolicyUpdater,
     batch::Batch,
-    run_loop::{self, TrainerLinks, TrainerReport},
+    run_loop::{self, Checkpoints, TrainerLinks, TrainerReport},
     steering::gate_limits,
     update::{UpdateFault, UpdateMetrics},
 };
@@ -24,6 +24,7 @@ use crate::{
     EventSink,
     admission::{Admission, Fence},
     books::Books,
+    checkpoint::{self, Life, Saver},
     error::LearnerError,
     ledger::LedgerCounts,
     metrics::MetricsWriter,
@@ -88,6 +89,8 @@ impl PolicyUpdater for Scripted {
 }
 
 struct Outcome {
+    /// Version and parameters of the newest checkpoint.
+    checkpoint: Option<(PolicyVersion, Vec<u8>)>,
     weights: Vec<f32>,
     steered: Vec<SteeredActor>,
     result: Result<TrainerReport, LearnerError>,
@@ -150,7 +153,18 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
         stop: CancellationToken::new(),
         on_event: sink,
         metrics: MetricsWriter::create(&path).unwrap(),
-        checkpoints: None,
+        checkpoints: config
+            .checkpoint
+            .interval_updates
+            .and_then(|_| Saver::start(directory.path(), &config, 0).unwrap())
+            .map(|saver| Checkpoints {
+                saver,
+                life: Life {
+                    run_id: fence.run_id,
+                    epoch: fence.epoch,
+                },
+                config: config.to_toml(),
+            }),
         resume: None,
     };
     let weights = Arc::new(Mutex::new(Vec::new()));
@@ -163,7 +177,12 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
     let result = run_loop::run(updater, &config, links);
     let books = books.lock();
     books.ledger.check().unwrap();
+    let newest = checkpoint::look(directory.path()).ok();
     Outcome {
+        checkpoint: newest.map(|(_, newest)| {
+            let parameters = newest.updater.parameters.0.to_vec();
+            (newest.trainer.version, parameters)
+        }),
         weights: weights.lock().unwrap().clone(),
         steered: books.steered.actors(),
         result,
@@ -258,6 +277,25 @@ async fn three_in_a_row_end_the_run_with_70_and_the_last_good_parameters() {
     let newest = shelf.newest();
     assert_eq!(newest.version(), PolicyVersion(1));
     assert_eq!((outcome.counts.evicted, outcome.counts.queued), (6, 4));
+}
+
+#[tokio::test]
+async fn no_checkpoint_holds_what_a_bad_update_made() {
+    let mut config = config();
+    config.checkpoint.interval_updates = Some(1);
+    let outcome = train(config.clone(), vec![3, 5, 6, 7], 20).await;
+    assert_eq!(outcome.result.unwrap_err().exit_code(), 70);
+    // Updates 1, 2 and 4 were good; the third version may still have been skipped while the second was written.
+    let (version, parameters) = outcome.checkpoint.unwrap();
+    assert!((1..=3).contains(&version.0), "{version}");
+    assert_eq!(parameters, vec![version.0 as u8; 4]);
+
+    // The end of a run has one of its own, with all that was learnt.
+    config.checkpoint.interval_updates = Some(1000);
+    let outcome = train(config, vec![2], 8).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(report.checkpoints.written, 1);
+    assert_eq!(outcome.checkpoint.unwrap(), (PolicyVersion(3), vec![3; 4]));
 }
 
 #[tokio::test]

@@ -34,3 +34,21 @@ impl Config {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::only_fault;
+
+    #[test]
+    fn each_value_out_of_range_is_named_with_a_way_out() {
+        for (set, value, way_out) in [
+            ("checkpoint.keep_last=1", "is 1", "use 2 or more"),
+            ("checkpoint.interval_s=0", "is 0", "between 1 and"),
+            ("checkpoint.interval_updates=0", "is 0", "\"none\""),
+            ("checkpoint.restarts_max=70000", "is 70000", "lower it"),
+        ] {
+            let fault = only_fault(&[set]);
+            assert!(fault.contains(value) && fault.contains(way_out), "{fault}");
+        }
+    }
+}

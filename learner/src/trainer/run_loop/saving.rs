@@ -10,6 +10,7 @@ use crate::{
     admission::BooksState,
     checkpoint::{Blob, Checkpoint, CheckpointSummary, Life, Saver},
     error::LearnerError,
+    metrics::{Metric, Row},
     trainer::{PolicyUpdater, steering::SteeringState, tally::Tally},
 };
 
@@ -90,7 +91,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         }
     }
 
-    /// After the last update: the last checkpoint, if the run did not `fail`, and the end of all writing.
+    /// After the last update: the last checkpoint, if the run `succeeded`, and the end of all writing.
     pub(super) fn save_last(&mut self, succeeded: bool) -> Result<(), LearnerError> {
         let version = self.version.0;
         let done =
@@ -114,6 +115,22 @@ impl<U: PolicyUpdater> Trainer<U> {
     pub(super) fn checkpoint_summary(&self) -> CheckpointSummary {
         let checkpoints = self.links.checkpoints.as_ref();
         checkpoints.map_or(CheckpointSummary::default(), |own| own.saver.summary())
+    }
+
+    /// Adds what became of checkpoints to the `row` of an update, if there are any.
+    pub(super) fn row_of_checkpoints(&self, row: &mut Row) {
+        if self.links.checkpoints.is_none() {
+            return;
+        }
+        let summary = self.checkpoint_summary();
+        row.set(Metric::CheckpointsWritten, summary.written as f64);
+        row.set(Metric::CheckpointsFailed, summary.failed as f64);
+        row.set(Metric::CheckpointsSkipped, summary.skipped as f64);
+        if summary.written > 0 {
+            row.set(Metric::CheckpointBytes, summary.bytes as f64);
+            row.set(Metric::CheckpointSeconds, summary.write_s);
+            row.set(Metric::CheckpointStall, summary.stall_s_mean);
+        }
     }
 
     fn save(&mut self, books: BooksState) -> Result<(), LearnerError> {
