@@ -88,7 +88,7 @@ pub enum Action<P> {
     Send(P),
     /// Say goodbye; nothing follows.
     Goodbye {
-        /// Number of the last unroll that was produced; `None` if none was.
+        /// Number of the last unroll that was produced for this life of the learner; `None` if none was.
         final_sequence: Option<UnrollSequence>,
     },
 }
@@ -120,7 +120,10 @@ pub struct Session<P> {
     allowance: u32,
     /// Complete and not acknowledged, ascending.
     outbox: VecDeque<(UnrollSequence, P)>,
-    in_making: Option<UnrollSequence>,
+    /// The number of the unroll in the making, and for which life of the learner it was begun.
+    in_making: Option<(UnrollSequence, Option<LearnerLife>)>,
+    /// The last number for this life of the learner: each is told of its own unrolls only, so that none counts those of
+    /// another as lost.
     last_produced: Option<UnrollSequence>,
     /// Since when the next unroll has been waiting for a place in the outbox.
     blocked_since: Option<Duration>,
@@ -226,6 +229,7 @@ impl<P: Clone> Session<P> {
             self.outbox.clear();
             self.ready = false;
             self.blocked_since = None;
+            self.last_produced = None;
             self.life = Some(life);
         }
         self.capacity = outbox_unrolls;
@@ -247,20 +251,20 @@ impl<P: Clone> Session<P> {
         payload: P,
         actions: &mut Vec<Action<P>>,
     ) {
-        if self.in_making != Some(sequence) {
+        let Some((_, begun_for)) = self.in_making.filter(|(number, _)| *number == sequence) else {
             return;
-        }
+        };
         self.in_making = None;
         if matches!(self.phase, Phase::Draining | Phase::Done) {
             // It came after the goodbye, which did not count it.
             return;
         }
-        self.last_produced = Some(sequence);
         self.tally.produced += 1;
-        if self.life != Some(life) {
+        if self.life != Some(life) || self.life != begun_for {
             self.tally.dropped += 1;
             return;
         }
+        self.last_produced = Some(sequence);
         if self.phase == Phase::Streaming {
             actions.push(Action::Send(payload.clone()));
         }
@@ -323,7 +327,7 @@ impl<P: Clone> Session<P> {
         let sequence = self
             .last_produced
             .map_or(UnrollSequence::FIRST, UnrollSequence::next);
-        self.in_making = Some(sequence);
+        self.in_making = Some((sequence, self.life));
         let blocked = self.blocked_since.take();
         actions.push(Action::Begin {
             sequence,

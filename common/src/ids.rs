@@ -81,7 +81,8 @@ macro_rules! random_id {
 random_id!(RunId);
 random_id!(ActorId);
 
-/// Position of an unroll in the life of one actor: 1, 2, 3 ... without gaps. A resent unroll keeps its number.
+/// Position of an unroll among those that one life of an actor made for one life of the learner: 1, 2, 3 ... without
+/// gaps. A resent unroll keeps its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UnrollSequence(pub u64);
 
