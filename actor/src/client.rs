@@ -22,6 +22,7 @@ use crate::{
     inference::{Inference, mix_seed},
     lives::Lives,
     options::{ActorError, ActorOptions, ActorReport},
+    python::is_python,
     rollout::{Rollout, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
     vector::VectorEnvironment,
@@ -70,6 +71,7 @@ pub async fn run_in(
         session: Session::new(),
         started: Instant::now(),
         worker,
+        step_max: (!is_python(&joined.terms.environment_id)).then_some(options.step_max),
         spare: None,
         cell: Arc::new(cell),
         newest,
@@ -117,6 +119,8 @@ struct Actor {
     session: Session<Parcel>,
     started: Instant,
     worker: Worker,
+    /// How long one step of the environments may take; `None` if they see to that themselves.
+    step_max: Option<Duration>,
     /// Buffers of the last unroll, for the next.
     spare: Option<UnrollParts>,
     cell: Arc<watch::Sender<Option<Published>>>,
@@ -181,6 +185,7 @@ impl Actor {
         let streaming = self.session.phase() == Phase::Streaming;
         let deadline = self.session.goodbye_deadline().unwrap_or_default();
         let deadline = self.started + deadline;
+        let hung = self.worker.hung(self.step_max);
         tokio::select! {
             biased;
             () = shutdown.cancelled(), if streaming => Ok(Event::Stop),
@@ -198,6 +203,10 @@ impl Actor {
                 Some(finished) => Ok(self.hand_over(finished?)),
                 None => Err(ActorError::RolloutThread("ended unexpectedly".into())),
             },
+            limit = hung, if streaming => Err(ActorError::Hung {
+                id: self.agreement.environment.id.clone(),
+                seconds: limit.as_secs(),
+            }),
             Ok(()) = self.newest.changed(), if streaming => {
                 let published = self.newest.borrow_and_update();
                 Ok(published.as_ref().map_or(Event::Tick, |published| {

@@ -15,6 +15,7 @@ mod client;
 mod connect;
 mod lives;
 mod options;
+mod pulse;
 
 pub use client::{run, run_in};
 pub use options::{ActorError, ActorOptions, ActorReport};

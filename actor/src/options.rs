@@ -25,6 +25,8 @@ pub struct ActorOptions {
     pub python: PythonSettings,
     /// How long to try to reach the learner, at the start and after each loss; zero: for ever.
     pub learner_wait_max: Duration,
+    /// How long one step of built-in environments may take; Python environments have a limit of their own.
+    pub step_max: Duration,
 }
 
 impl fmt::Debug for ActorOptions {
@@ -126,6 +128,17 @@ pub enum ActorError {
     /// Making unrolls failed.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
+    /// An environment hangs; only the end of the process ends it.
+    #[error(
+        "a step of environment {id} has not returned within {seconds} s (actor.step_deadline_s_max): it hangs, or is \
+         slower than that limit allows"
+    )]
+    Hung {
+        /// Registered name.
+        id: String,
+        /// The limit.
+        seconds: u64,
+    },
     /// The rollout thread could not be started or died without a word.
     #[error("the rollout thread {0}")]
     RolloutThread(String),
@@ -143,7 +156,10 @@ impl ActorError {
             | Self::Environment(_)
             | Self::Network(_)
             | Self::Fingerprint { .. } => 64,
-            Self::Protocol { .. } | Self::Rollout(_) | Self::RolloutThread(_) => 70,
+            Self::Protocol { .. }
+            | Self::Rollout(_)
+            | Self::Hung { .. }
+            | Self::RolloutThread(_) => 70,
         }
     }
 }

@@ -17,6 +17,7 @@ use springbok_common::{
 use crate::{
     environment::EnvironmentError,
     inference::{Inference, InferenceError},
+    pulse::Pulse,
     vector::{StepSink, VectorEnvironment},
 };
 
@@ -78,6 +79,7 @@ pub struct Rollout {
     loaded: Option<(LearnerEpoch, PolicyVersion)>,
     inferring: Duration,
     stepping: Duration,
+    pulse: Pulse,
 }
 
 impl Rollout {
@@ -96,6 +98,7 @@ impl Rollout {
             loaded: None,
             inferring: Duration::ZERO,
             stepping: Duration::ZERO,
+            pulse: Pulse::default(),
         }
     }
 
@@ -104,6 +107,11 @@ impl Rollout {
         self.environments = environments;
         self.inference = inference;
         self.loaded = None;
+    }
+
+    /// Tells whether a step goes on for too long.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Uses these parameters from the next unroll on, and stamps their version on it.
@@ -191,7 +199,10 @@ impl Rollout {
             if stop() {
                 return Ok(false);
             }
-            self.step(t, parts)?;
+            self.pulse.beat();
+            let stepped = self.step(t, parts);
+            self.pulse.rest();
+            stepped?;
         }
         parts
             .bootstrap_observations

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     lives::Lives,
+    pulse::Pulse,
     rollout::{Order, Rollout, RolloutError},
 };
 
@@ -64,6 +65,8 @@ pub struct Worker {
     permissions: Option<mpsc::Sender<Permission>>,
     results: mpsc::Receiver<Result<Finished, RolloutError>>,
     stop: Arc<AtomicBool>,
+    /// Of the thread, if there is one.
+    pulse: Option<Pulse>,
 }
 
 /// The other end of a [`Worker`].
@@ -89,6 +92,7 @@ impl Worker {
             permissions: Some(permit),
             results,
             stop: Arc::clone(&stop),
+            pulse: None,
         };
         let bench = Bench {
             permissions,
@@ -107,7 +111,8 @@ impl Worker {
         lives: Option<Lives>,
         parameters: watch::Receiver<Option<Published>>,
     ) -> io::Result<Self> {
-        let (worker, bench) = Self::new();
+        let (mut worker, bench) = Self::new();
+        worker.pulse = Some(rollout.pulse());
         thread::Builder::new()
             .name("rollout".into())
             .spawn(move || work(rollout, lives, bench, &parameters))?;
@@ -125,6 +130,18 @@ impl Worker {
     /// The next unroll; `None` once the thread has ended.
     pub async fn result(&mut self) -> Option<Result<Finished, RolloutError>> {
         self.results.recv().await
+    }
+
+    /// Waits until a step of the environments has been going on for longer than `limit`; for ever where there is none.
+    pub fn hung(&self, limit: Option<Duration>) -> impl Future<Output = Duration> + use<> {
+        let watched = self.pulse.clone().zip(limit);
+        async move {
+            let Some((pulse, limit)) = watched else {
+                return std::future::pending().await;
+            };
+            pulse.stopped(limit).await;
+            limit
+        }
     }
 
     /// Makes the thread give up the unroll in the making and end.

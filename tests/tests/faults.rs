@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use springbok_tests::{assert_ledger_closes, send, train};
+use springbok_tests::{Trained, assert_ledger_closes, send, train};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_springbok-under-test");
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -54,4 +54,42 @@ fn a_killed_learner_ends_the_run_with_a_sentence() {
     assert_eq!(trained.ended.code(), 70, "{:?}", trained.ended);
     assert!(trained.ended.stderr.contains("the learner failed"));
     springbok_tests::wait_until_gone(&pids, Duration::from_secs(5));
+}
+
+/// A run of `Synthetic` with one environment in each actor, which misbehaves as told after 2000 steps of each of its lives.
+fn misbehaving(how: &str, total_steps: &str) -> Trained {
+    let options = [
+        "--env",
+        "Synthetic",
+        "--actors",
+        "2",
+        "--envs-per-actor",
+        "1",
+    ];
+    let more = ["--total-steps", total_steps, "--set", how];
+    let slow = ["--set", "learner.update_delay_ms=20"];
+    let deadline = ["--set", "actor.step_deadline_s_max=1"];
+    train(BINARY, &[&options[..], &more, &slow, &deadline].concat()).wait(WAIT_MAX)
+}
+
+#[test]
+fn an_actor_whose_environment_hangs_is_started_again() {
+    let how = "environment.options={stall_after=2000, stall_ms=86400000}";
+    let trained = misbehaving(how, "6000");
+    trained.assert_done();
+    assert!(trained.ended.stderr.contains("has not returned within 1 s"));
+    let summary = trained.summary();
+    assert!(
+        summary["actors"]["replaced"].as_u64() >= Some(1),
+        "{summary}"
+    );
+    assert_ledger_closes(&summary);
+}
+
+#[test]
+fn an_environment_that_always_crashes_ends_the_run_with_a_sentence() {
+    let how = "environment.options={crash_after=50, crash=\"abort\"}";
+    let trained = misbehaving(how, "1000000");
+    assert_eq!(trained.ended.code(), 70, "{:?}", trained.ended);
+    assert!(trained.ended.stderr.contains("died 5 times within 30 s"));
 }

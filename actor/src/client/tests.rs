@@ -236,6 +236,7 @@ fn options(address: impl std::fmt::Display) -> ActorOptions {
         registry: Arc::new(Registry::built_in()),
         python: PythonSettings::default(),
         learner_wait_max: Duration::from_secs(20),
+        step_max: Duration::from_secs(20),
     }
 }
 

@@ -218,11 +218,10 @@ impl World {
             Happening::Parameters if self.connected => Event::Parameters(life(self.epoch)),
             Happening::Finish => match self.worker.take() {
                 Some((sequence, epoch)) => {
-                    if self.goodbyes == 0 && self.session.phase() != Phase::Done {
-                        if epoch == self.epoch {
-                            self.last_finished = sequence;
-                            self.unsettled.push(sequence);
-                        }
+                    let alive = self.goodbyes == 0 && self.session.phase() != Phase::Done;
+                    if alive && epoch == self.epoch {
+                        self.last_finished = sequence;
+                        self.unsettled.push(sequence);
                     }
                     finished(sequence, epoch)
                 }

@@ -255,6 +255,12 @@ impl Config {
             actor.learner_wait_s_max,
             SECONDS_MAX,
         );
+        faults.duration(
+            "actor.step_deadline_s_max",
+            actor.step_deadline_s_max,
+            1,
+            SECONDS_MAX,
+        );
     }
 
     fn learner_faults(&self, faults: &mut Faults) {

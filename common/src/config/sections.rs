@@ -230,6 +230,9 @@ sections! {
         outbox_unrolls: usize = 1;
         /// Seconds that an actor goes on looking for a learner that does not answer.
         learner_wait_s_max: u64 = 600;
+        /// Seconds that one step of all built-in environments of an actor may take; then the actor ends with an error, and
+        /// a launcher starts it again. Python environments have `environment.python.step_deadline_s_max`.
+        step_deadline_s_max: u64 = 60;
     }
     /// The learner, which trains on it.
     learner: LearnerConfig {

@@ -253,6 +253,7 @@ fn every_fault_is_found() {
         (&["actor.outbox_unrolls=0"], "none would ever begin"),
         (&["actor.outbox_unrolls=100000"], "actor.outbox_unrolls"),
         (&["actor.learner_wait_s_max=86401"], "learner_wait_s_max"),
+        (&["actor.step_deadline_s_max=0"], "step_deadline_s_max"),
         (&["learner.listen=0.0.0.0:7000"], "learner.insecure"),
         (&["learner.batch_unrolls=0"], "learner.batch_unrolls"),
         (&["learner.queue_unrolls=1"], "never come together"),

@@ -33,6 +33,7 @@ pub(super) fn run(
         // This machine's own: the learner's interpreter need not exist here.
         python: PythonSettings::from(&config.environment.python),
         learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
+        step_max: Duration::from_secs(config.actor.step_deadline_s_max),
     };
     let runtime = runtime()?;
     if supervised {

@@ -302,13 +302,13 @@ fn report(soak: &Soak, samples: &[Sample], kills: u64, summary: &Value) -> Resul
 fn faults(soak: &Soak, report: &Report) -> Vec<String> {
     let mut faults = Vec::new();
     let (grows, most) = (report.memory_mib_per_min, soak.memory_slope_max);
-    if !(grows <= most) {
+    if grows > most {
         faults.push(format!(
             "the learner's memory grows by {grows:.3} MiB a minute, more than the limit of {most} (--memory-slope-max)"
         ));
     }
     let (loss, most) = (-report.throughput_percent_per_min, soak.throughput_loss_max);
-    if !(loss <= most) {
+    if loss > most {
         faults.push(format!(
             "the throughput falls by {loss:.3} % a minute, more than the limit of {most} (--throughput-loss-max)"
         ));
