@@ -101,7 +101,6 @@ ok "image built: $(docker images --format '{{.Size}}' "$SPRINGBOK_IMAGE")"
 resumes=false
 if docker run --rm --network none "$SPRINGBOK_IMAGE" learner --help | grep -- '--resume ' >/dev/null; then
     resumes=true
-    echo '      SPRINGBOK__CHECKPOINT__INTERVAL_S: "2"' >>"$override"
 fi
 
 compose up -d --scale "actor=$actors" >/dev/null 2>&1 || fail 'up'

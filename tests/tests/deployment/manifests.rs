@@ -1,0 +1,245 @@
+//! Ports, paths, users and build inputs agree between the image, the manifests and the configuration files.
+
+use std::{collections::BTreeSet, process::Command};
+
+use crate::{BINARY, at, files, lines_of, read};
+
+const CONFIGURATIONS: [&str; 2] = [
+    "deploy/compose/springbok.toml",
+    "deploy/kubernetes/base/springbok.toml",
+];
+
+fn listening_port(configuration: &str) -> String {
+    let table: toml::Table = read(configuration).parse().unwrap();
+    let address = table["learner"]["listen"].as_str().unwrap();
+    address.rsplit_once(':').unwrap().1.to_owned()
+}
+
+/// Numbers of `line` that can be ports of an unprivileged program.
+fn high_numbers(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_ascii_digit()).filter(|number| {
+        number
+            .parse::<u32>()
+            .is_ok_and(|n| (1024..65_536).contains(&n))
+    })
+}
+
+#[test]
+fn every_port_is_the_one_that_the_learner_listens_on() {
+    let ports: BTreeSet<String> = CONFIGURATIONS
+        .iter()
+        .map(|file| listening_port(file))
+        .collect();
+    assert_eq!(ports.len(), 1);
+    let port = ports.first().unwrap();
+    let mut seen = 0;
+    let manifests = files("deploy/compose", &[".yaml"])
+        .into_iter()
+        .chain(files("deploy/kubernetes", &[".yaml"]))
+        .chain(["deploy/docker/Dockerfile".to_owned()]);
+    for file in manifests {
+        for line in lines_of(&read(&file)) {
+            let names_port = ["port", "PORT", "EXPOSE", "expose", "://", "/dev/tcp/"];
+            if !names_port.iter().any(|word| line.contains(word)) {
+                continue;
+            }
+            for number in high_numbers(line) {
+                assert_eq!(number, port, "{file}: {line}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 15, "{seen} ports seen");
+}
+
+#[test]
+fn a_port_that_is_named_exists() {
+    for file in files("deploy/kubernetes", &[".yaml"]) {
+        for line in lines_of(&read(&file)) {
+            if let Some(name) = line.trim().strip_prefix("targetPort: ") {
+                let pods = ["base/learner.yaml", "overlays/batch/jobs.yaml"];
+                for pod in pods {
+                    let pod = read(&format!("deploy/kubernetes/{pod}"));
+                    assert!(
+                        pod.contains(&format!("- name: {name}\n")),
+                        "{file}: no port {name}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn configurations_are_without_fault() {
+    for file in CONFIGURATIONS {
+        let check = Command::new(BINARY)
+            .args(["config", "check", "--config"])
+            .arg(at(file))
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{file}: {}",
+            String::from_utf8_lossy(&check.stderr)
+        );
+    }
+}
+
+#[test]
+fn what_is_mounted_exists_and_is_where_it_is_looked_for() {
+    let compose = read("deploy/compose/compose.yaml");
+    let mut mounts = 0;
+    for line in lines_of(&compose) {
+        let Some(mount) = line.trim().strip_prefix("- ./") else {
+            continue;
+        };
+        let (source, target) = mount.split_once(':').unwrap();
+        assert!(
+            at(&format!("deploy/compose/{source}")).is_file(),
+            "{source}"
+        );
+        let target = target.trim_end_matches(":ro");
+        assert!(
+            compose.contains(&format!("- {target}\n")),
+            "nothing reads {target}"
+        );
+        mounts += 1;
+    }
+    assert_eq!(mounts, 1);
+    // The volume of runs, the same everywhere.
+    assert!(read("deploy/docker/Dockerfile").contains("\nVOLUME /runs\n"));
+    assert!(compose.contains("- runs:/runs\n"));
+    for pod in ["base/learner.yaml", "overlays/batch/jobs.yaml"] {
+        let pod = read(&format!("deploy/kubernetes/{pod}"));
+        assert!(pod.contains("- name: runs\n              mountPath: /runs\n"));
+        assert!(pod.contains("- name: config\n              mountPath: /etc/springbok\n"));
+        assert!(pod.contains("- /etc/springbok/springbok.toml\n"));
+    }
+}
+
+#[test]
+fn kustomizations_name_files_that_exist() {
+    let kustomizations = files("deploy/kubernetes", &["kustomization.yaml"]);
+    let mut seen = 0;
+    for file in &kustomizations {
+        let folder = file.rsplit_once('/').unwrap().0;
+        let text = read(file);
+        let resources = text.split("resources:\n").nth(1).unwrap();
+        for line in resources
+            .lines()
+            .take_while(|line| line.starts_with("  - "))
+        {
+            let resource = line.trim_start_matches("  - ");
+            assert!(
+                at(&format!("{folder}/{resource}")).exists(),
+                "{file}: {resource}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 9, "{seen} resources in {kustomizations:?}");
+}
+
+#[test]
+fn the_gpu_overlay_replaces_the_word_after_device() {
+    let learner = read("deploy/kubernetes/base/learner.yaml");
+    let arguments = learner.split("args:\n").nth(1).unwrap();
+    let words: Vec<&str> = lines_of(arguments)
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map_while(|line| line.strip_prefix("- "))
+        .collect();
+    let device = words.iter().position(|&word| word == "--device").unwrap() + 1;
+    let overlay = read("deploy/kubernetes/overlays/gpu/kustomization.yaml");
+    assert!(overlay.contains(&format!(
+        "/containers/0/args/{device}\n        value: gpu\n"
+    )));
+}
+
+#[test]
+fn every_pod_runs_as_the_user_of_the_image() {
+    let image = read("deploy/docker/Dockerfile");
+    let user = image
+        .lines()
+        .find_map(|line| line.strip_prefix("USER "))
+        .unwrap();
+    let (uid, gid) = user.split_once(':').unwrap();
+    assert!(uid != "0" && image.contains(&format!("--uid {uid} ")));
+    for (pod, count) in [
+        ("base/learner.yaml", 1),
+        ("base/actors.yaml", 1),
+        ("overlays/batch/jobs.yaml", 2),
+    ] {
+        let pod = read(&format!("deploy/kubernetes/{pod}"));
+        for line in [
+            &format!("runAsUser: {uid}\n"),
+            &format!("runAsGroup: {gid}\n"),
+            "runAsNonRoot: true\n",
+            "readOnlyRootFilesystem: true\n",
+            "allowPrivilegeEscalation: false\n",
+            "drop: [ALL]\n",
+            "automountServiceAccountToken: false\n",
+        ] {
+            assert_eq!(pod.matches(line).count(), count, "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_image_is_built_from_every_member_of_the_workspace() {
+    let image = read("deploy/docker/Dockerfile");
+    let context = read(".dockerignore");
+    let workspace: toml::Table = read("Cargo.toml").parse().unwrap();
+    for member in workspace["workspace"]["members"].as_array().unwrap() {
+        let member = member.as_str().unwrap();
+        assert!(
+            image.contains(&format!("\nCOPY {member}/Cargo.toml {member}/\n")),
+            "the Dockerfile lacks the manifest of {member}"
+        );
+        let let_in = [format!("!{member}\n"), format!("!{member}/Cargo.toml\n")];
+        assert!(
+            let_in.iter().any(|line| context.contains(line)),
+            ".dockerignore keeps {member} out"
+        );
+    }
+    // All else that is copied in exists; the binary of the target `prebuilt` is put there by whoever builds it.
+    for line in image.lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let sources: Vec<&str> = line.split(' ').collect();
+        for source in &sources[..sources.len() - 1] {
+            let made = source.starts_with("--from")
+                || source.starts_with("/out")
+                || *source == "target/image/springbok";
+            assert!(made || at(source).exists(), "{source}");
+        }
+    }
+}
+
+#[test]
+fn scripts_are_executable_and_parse() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scripts = files("deploy", &[".sh", ".sbatch", "springbok-run"]);
+    assert!(scripts.len() >= 5, "{scripts:?}");
+    for script in scripts {
+        let shell = if read(&script).starts_with("#!/bin/sh\n") {
+            "sh"
+        } else {
+            "bash"
+        };
+        let check = Command::new(shell)
+            .arg("-n")
+            .arg(at(&script))
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{script}: {}",
+            String::from_utf8_lossy(&check.stderr)
+        );
+        let mode = at(&script).metadata().unwrap().permissions().mode();
+        assert!(
+            mode & 0o111 != 0 || script.ends_with(".sbatch"),
+            "{script} is not executable"
+        );
+    }
+}

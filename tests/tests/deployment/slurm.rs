@@ -1,0 +1,174 @@
+//! The Slurm script with the real program, and with stand-ins for `srun` and `scontrol` that run everything here.
+
+use std::{
+    fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use springbok_tests::Program;
+use tempfile::TempDir;
+
+use crate::{BINARY, at, read};
+
+/// Runs its command as often as there are tasks, refuses options that Slurm's does not have, passes signals on, and ends
+/// with the largest status.
+const SRUN: &str = r#"#!/bin/sh
+set -u
+tasks=1
+while :; do
+    case $1 in
+    --ntasks=*) tasks=${1#*=} ;;
+    --nodes=* | --relative=* | --exact | --gpus=* | --kill-on-bad-exit=* | --wait=*) ;;
+    -*) echo "srun: unknown option $1" >&2; exit 1 ;;
+    *) break ;;
+    esac
+    shift
+done
+children=
+task=0
+while [ "$task" -lt "$tasks" ]; do
+    SLURM_PROCID=$task "$@" &
+    children="$children $!"
+    task=$((task + 1))
+done
+trap 'kill -TERM $children 2>/dev/null' TERM
+largest=0
+for child in $children; do
+    wait "$child"
+    status=$?
+    while kill -0 "$child" 2>/dev/null; do wait "$child"; status=$?; done
+    [ "$status" -le "$largest" ] || largest=$status
+done
+exit "$largest"
+"#;
+
+/// Lists one host, and writes down what is to be queued again.
+const SCONTROL: &str = r#"#!/bin/sh
+case "$1 $2" in
+'show hostnames') echo localhost ;;
+requeue*) echo "$2" >>"$(dirname "$0")/requeued" ;;
+*) echo "scontrol: unknown $*" >&2; exit 1 ;;
+esac
+"#;
+
+struct Cluster {
+    folder: TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, script) in [("srun", SRUN), ("scontrol", SCONTROL)] {
+            let path = folder.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("runs").join("job")
+    }
+
+    /// What a node does with the script of job 4711: one learner and two actors on one node.
+    fn start(&self, arguments: &[&str]) -> Program {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new("bash");
+        command
+            .arg(at("deploy/slurm/springbok.sbatch"))
+            .args(arguments)
+            .env("PATH", format!("{}:{path}", self.folder.path().display()))
+            .env("SLURM_JOB_ID", "4711")
+            .env("SLURM_JOB_NODELIST", "node[1]")
+            .env("SLURM_JOB_NUM_NODES", "1")
+            .env("SLURM_NTASKS", "3")
+            .env("SLURM_SUBMIT_DIR", at(""))
+            .env("SPRINGBOK_BINARY", BINARY)
+            .env("RUN", self.run())
+            .env("PORT", port.to_string());
+        Program::start(command)
+    }
+
+    fn requeued(&self) -> String {
+        fs::read_to_string(self.folder.path().join("requeued")).unwrap_or_default()
+    }
+
+    fn summary(&self) -> Value {
+        let text = fs::read_to_string(self.run().join("summary.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+#[test]
+fn a_job_that_is_preempted_is_queued_again_and_then_done() {
+    let cluster = Cluster::new();
+    let arguments = ["--total-steps", "60000"];
+    let mut job = cluster.start(&arguments);
+    // Both actors have joined, so the learner trains.
+    job.wait_for("actor joined", Duration::from_secs(60));
+    job.wait_for("actor joined", Duration::from_secs(60));
+    job.signal(Signal::TERM);
+    let ended = job.wait(Duration::from_secs(60));
+    assert_eq!(ended.code(), 75, "{ended:?}");
+    assert_eq!(cluster.requeued(), "4711\n");
+    assert!(cluster.summary()["env_steps"].as_u64().unwrap() < 60_000);
+
+    let ended = cluster.start(&arguments).wait(Duration::from_secs(120));
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(ended.stdout.contains("is done"), "{ended:?}");
+    assert_eq!(
+        cluster.requeued(),
+        "4711\n",
+        "a job that was done was queued again"
+    );
+    let summary = cluster.summary();
+    assert!(summary["env_steps"].as_u64().unwrap() >= 60_000);
+    assert_eq!(summary["actors"]["lost"], 0);
+}
+
+#[test]
+fn a_fault_of_the_configuration_is_not_tried_again() {
+    let cluster = Cluster::new();
+    let ended = cluster
+        .start(&["--set", "actor.unroll_length=0"])
+        .wait(Duration::from_secs(60));
+    assert_eq!(ended.code(), 64, "{ended:?}");
+    assert_eq!(cluster.requeued(), "");
+}
+
+#[test]
+fn directives_are_slurms() {
+    let known = [
+        "job-name",
+        "ntasks",
+        "cpus-per-task",
+        "time",
+        "requeue",
+        "open-mode",
+        "signal",
+    ];
+    let script = read("deploy/slurm/springbok.sbatch");
+    let mut seen = 0;
+    for line in script
+        .lines()
+        .filter_map(|line| line.strip_prefix("#SBATCH --"))
+    {
+        let name = line.split('=').next().unwrap();
+        assert!(known.contains(&name), "--{name}");
+        seen += 1;
+    }
+    // Slurm reads directives only up to the first command.
+    let directives = script
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with("#SBATCH"))
+        .count();
+    assert_eq!((seen, directives), (known.len(), known.len()));
+}
