@@ -12,8 +12,10 @@ mod bench;
 mod envs;
 mod eval;
 mod lab;
+mod resume;
 
-use crate::run_directory::RunDirectory;
+pub(crate) use resume::Resume;
+
 use crate::verbs::{Bench, Eval, Lab, Soak, Thoroughness};
 
 /// What a command line asks for.
@@ -112,15 +114,6 @@ pub(crate) struct Layers {
     pub(crate) file: Option<PathBuf>,
     /// `--set` in the order given, then the flags that stand for keys, all as `section.key=value`: the last one wins.
     pub(crate) sets: Vec<String>,
-}
-
-/// The run to go on with.
-#[derive(Debug, Clone)]
-pub(crate) struct Resume {
-    /// Its directory.
-    pub(crate) directory: PathBuf,
-    /// Whether to do so although other settings would learn something else.
-    pub(crate) anyway: bool,
 }
 
 /// How a run is reported.
@@ -231,20 +224,7 @@ fn training_verb(name: &'static str, about: &'static str) -> Clap {
     configured(Clap::new(name).about(about))
         .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
         .arg(switch(&DETERMINISTIC_SWITCH))
-        .arg(
-            path("resume", "DIR")
-                .conflicts_with_all(["out", "name"])
-                .help(
-                    "Go on with the run in this directory from its newest checkpoint; its settings are the defaults",
-                ),
-        )
-        .arg(
-            Arg::new("resume-anyway")
-                .long("resume-anyway")
-                .action(ArgAction::SetTrue)
-                .requires("resume")
-                .help("Do so although other settings than its own would learn something else"),
-        )
+        .args(resume::arguments())
         .arg(
             Arg::new("no-progress")
                 .long("no-progress")
@@ -376,13 +356,13 @@ fn command(matches: &ArgMatches) -> Option<Command> {
         "train" => Command::Train {
             layers: layers(matches),
             reports: reports(matches),
-            resume: resume(matches),
+            resume: resume::of(matches),
             supervised: matches.get_flag("supervised"),
         },
         "learner" => Command::Learner {
             layers: layers(matches),
             reports: reports(matches),
-            resume: resume(matches),
+            resume: resume::of(matches),
             supervised: matches.get_flag("supervised"),
             run_directory: matches.get_one("run-directory").cloned(),
         },
@@ -410,13 +390,6 @@ fn command(matches: &ArgMatches) -> Option<Command> {
     })
 }
 
-fn resume(matches: &ArgMatches) -> Option<Resume> {
-    Some(Resume {
-        directory: matches.get_one::<PathBuf>("resume").cloned()?,
-        anyway: matches.get_flag("resume-anyway"),
-    })
-}
-
 fn reports(matches: &ArgMatches) -> Reports {
     Reports {
         progress: !matches.get_flag("no-progress"),
@@ -429,8 +402,8 @@ fn layers(matches: &ArgMatches) -> Layers {
         file: matches.get_one("config").cloned(),
         ..Layers::default()
     };
-    if let (None, Ok(Some(run))) = (&layers.file, matches.try_get_one::<PathBuf>("resume")) {
-        layers.file = Some(RunDirectory::config_of(run));
+    if layers.file.is_none() {
+        layers.file = resume::configuration(matches);
     }
     let sets = matches.get_many::<String>("set");
     layers.sets.extend(sets.into_iter().flatten().cloned());

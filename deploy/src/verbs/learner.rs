@@ -100,7 +100,8 @@ async fn learn(
         listener: place.listener,
         resume: place.resume,
     };
-    springbok_learner::run(options, on_event, shutdown)
+    // It holds everything that a learner begins with.
+    Box::pin(springbok_learner::run(options, on_event, shutdown))
         .await
         .map_err(|error| Failure::caused(error.exit_code(), &error))
 }

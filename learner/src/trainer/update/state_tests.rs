@@ -52,12 +52,15 @@ fn resumed(sets: &[&str], state: &UpdaterState) -> Bytes {
     restored.parameters()
 }
 
-/// Everything that is in a state, with settings under which it matters.
-fn cases() -> Vec<(
+/// A name, settings, and parts of the state that matter under them.
+type Case = (
     &'static str,
     Vec<&'static str>,
     Vec<(&'static str, Forgets)>,
-)> {
+);
+
+/// Everything that is in a state, with settings under which it matters.
+fn cases() -> Vec<Case> {
     vec![
         (
             "optimisers and shuffling",
