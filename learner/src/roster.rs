@@ -16,9 +16,6 @@ use crate::watchdog::ActorSeen;
 /// Departed actors that are still known, so that a late resend is recognised as a duplicate.
 const DEPARTED_MAX: usize = 1024;
 
-/// Most actors whose marks a checkpoint has.
-const REMEMBERED_MAX: usize = 4096;
-
 /// How many lives of actors there were. joined = left + lost + present.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActorCounts {
@@ -107,8 +104,6 @@ pub struct Roster {
     departed: VecDeque<ActorId>,
     counts: ActorCounts,
     tickets: u64,
-    /// How far actors had come that an earlier life of the learner knew.
-    remembered: BTreeMap<ActorId, UnrollSequence>,
 }
 
 impl Roster {
@@ -121,7 +116,6 @@ impl Roster {
             departed: VecDeque::new(),
             counts: ActorCounts::default(),
             tickets: 0,
-            remembered: BTreeMap::new(),
         }
     }
 
@@ -206,28 +200,13 @@ impl Roster {
         }
         let life = Life {
             index,
-            mark: self.remembered.remove(&actor).map_or(0, |mark| mark.0),
+            mark: 0,
             version: PolicyVersion::default(),
             unrolls: 0,
             presence,
             replaced: false,
         };
         self.lives.insert(actor, life);
-    }
-
-    /// How far each actor has come, as far as it is known.
-    #[must_use]
-    pub fn marks(&self) -> Vec<(ActorId, UnrollSequence)> {
-        let own = self.lives.iter();
-        let own = own.map(|(id, life)| (*id, UnrollSequence(life.mark)));
-        let waiting = self.remembered.iter().map(|(id, mark)| (*id, *mark));
-        own.chain(waiting).take(REMEMBERED_MAX).collect()
-    }
-
-    /// These actors had come so far in an earlier life of the learner. If one joins again, what it made since then and
-    /// nobody knows of any more shows as a gap.
-    pub fn remember(&mut self, marks: Vec<(ActorId, UnrollSequence)>) {
-        self.remembered = marks.into_iter().collect();
     }
 
     /// The lowest place that nobody has and that is not `barred`.

@@ -1,7 +1,6 @@
 //! The books in a checkpoint, and how a learner that is restored goes on from them.
 
 use serde::{Deserialize, Serialize};
-use springbok_common::ids::{ActorId, UnrollSequence};
 
 use super::Admission;
 use crate::{ledger::Ledger, steered::Steered};
@@ -11,7 +10,6 @@ use crate::{ledger::Ledger, steered::Steered};
 pub struct BooksState {
     ledger: Ledger,
     steered: Steered,
-    marks: Vec<(ActorId, UnrollSequence)>,
 }
 
 impl BooksState {
@@ -29,15 +27,14 @@ impl Admission {
         BooksState {
             ledger: self.ledger.clone(),
             steered: self.steered.clone(),
-            marks: self.roster.marks(),
         }
     }
 
-    /// Goes on from `state`. What was queued is gone: see [`Ledger::resumed`].
+    /// Goes on from `state`. What was queued is gone: see [`Ledger::resumed`]. The roster is empty: actors number their
+    /// unrolls anew for each life of the learner.
     pub fn restore(&mut self, state: BooksState, made_again: bool) {
         self.ledger = state.ledger.resumed(made_again);
         self.steered = state.steered;
-        self.roster.remember(state.marks);
     }
 }
 
@@ -46,6 +43,7 @@ mod tests {
     use std::time::Instant;
 
     use springbok_common::{
+        ids::UnrollSequence,
         unroll::UnrollHeader,
         version::{LearnerEpoch, PolicyVersion},
     };
@@ -54,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_restored_learner_forgot_shows_as_lost_and_the_books_close() {
+    fn a_restored_learner_counts_on_and_takes_the_new_numbers_of_its_actors() {
         let (mut first, actor, header) = door(None);
         for sequence in 1..=6 {
             first
@@ -78,22 +76,21 @@ mod tests {
                 (counts.produced, counts.discarded, counts.queued),
                 (produced, discarded, 0)
             );
-            // The actor survived, and made three more that the first learner took after the checkpoint.
+            // The actor survived, and numbers from 1 what it makes for this life: none of that is a duplicate.
             second.roster.join(actor, None, Instant::now()).unwrap();
-            let tenth = UnrollHeader {
+            let first = UnrollHeader {
                 epoch: LearnerEpoch(2),
-                sequence: UnrollSequence(10),
+                sequence: UnrollSequence::FIRST,
                 ..header
             };
             assert_eq!(
-                second.screen(actor, &tenth, PolicyVersion(5)),
+                second.screen(actor, &first, PolicyVersion(5)),
                 Ok(Screened::Content)
             );
-            second.settle(actor, tenth.sequence, Ok(())).unwrap();
-            assert_eq!(
-                (second.ledger.counts().lost, second.ledger.counts().admitted),
-                (3, 5 + u64::from(!made_again) * 2)
-            );
+            second.settle(actor, first.sequence, Ok(())).unwrap();
+            let counts = second.ledger.counts();
+            assert_eq!((counts.lost, counts.duplicates), (0, 0));
+            assert_eq!(counts.admitted, produced + 1);
             second.ledger.check().unwrap();
         }
     }
