@@ -15,6 +15,7 @@ pub mod version;
 
 pub mod backoff;
 pub mod config;
+pub mod credentials;
 pub mod policy;
 pub mod telemetry;
 pub mod wire;

@@ -3,6 +3,8 @@
 mod algorithm;
 mod checkpoint;
 mod lag;
+mod limits;
+mod security;
 mod separate;
 
 use std::fmt::Display;
@@ -13,7 +15,7 @@ use super::{
 use crate::{
     spec::{ActionSpec, EnvironmentSpec},
     unroll::Agreement,
-    wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
+    wire::unroll_message_bytes,
 };
 
 /// Most of anything that is counted: far above use, far below overflow.
@@ -22,10 +24,6 @@ const COUNT_MAX: usize = 65_536;
 const SECONDS_MAX: u64 = 86_400;
 /// Milliseconds in an hour.
 const MILLISECONDS_MAX: u64 = 3_600_000;
-/// A message must hold one chunk of a snapshot and its frame.
-const MESSAGE_BYTES_MIN: usize = 2 * SNAPSHOT_CHUNK_BYTES_MAX;
-/// Messages are buffered whole, one for each actor.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 impl Config {
     /// Checks everything that does not depend on the environment.
@@ -83,7 +81,10 @@ impl Config {
             },
         );
         self.retrace_faults(environment, &mut faults);
-        // What was said above would only be said again in other words.
+        // What was said above would only be said again in other words, or about sizes that cannot be.
+        if faults.0.is_empty() && agreement.network.fault().is_none() {
+            self.memory_fault(&agreement, &mut faults);
+        }
         if let (true, Some(fault)) = (faults.0.is_empty(), agreement.network.fault()) {
             faults.0.push(fault);
         }
@@ -121,6 +122,7 @@ impl Config {
         self.separate_faults(&mut faults);
         self.batch_faults(&mut faults);
         self.lag_faults(&mut faults);
+        self.security_faults(&mut faults);
         self.limit_faults(&mut faults);
         self.checkpoint_faults(&mut faults);
         faults.0
@@ -265,14 +267,6 @@ impl Config {
 
     fn learner_faults(&self, faults: &mut Faults) {
         let learner = &self.learner;
-        let open = !learner.listen.ip().is_loopback();
-        faults.unless(!open || learner.insecure, || {
-            format!(
-                "`learner.listen` is {}, which other machines can reach, but this version authenticates no one; use \
-                 127.0.0.1, or set `learner.insecure` = true on a network that you trust",
-                learner.listen
-            )
-        });
         faults.count("learner.batch_unrolls", learner.batch_unrolls);
         faults.at_most("learner.queue_unrolls", learner.queue_unrolls, COUNT_MAX);
         faults.unless(learner.queue_unrolls >= learner.batch_unrolls, || {
@@ -332,39 +326,6 @@ impl Config {
                  use 2 rows or more, or \"{NONE}\""
             )
         });
-    }
-
-    fn limit_faults(&self, faults: &mut Faults) {
-        let limits = &self.limits;
-        faults.count("limits.actors_max", limits.actors_max);
-        let bytes = limits.message_bytes_max;
-        faults.unless(
-            (MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&bytes),
-            || {
-                format!(
-                    "`limits.message_bytes_max` is {bytes}, but must lie between {MESSAGE_BYTES_MIN} (a chunk of \
-                     parameters has to fit) and {MESSAGE_BYTES_MAX}; its default is 67108864"
-                )
-            },
-        );
-        if let Some(reward_abs_max) = limits.reward_abs_max {
-            faults.positive("limits.reward_abs_max", reward_abs_max);
-        }
-        faults.duration(
-            "limits.first_message_s_max",
-            limits.first_message_s_max,
-            1,
-            SECONDS_MAX,
-        );
-        faults.duration("limits.idle_s_max", limits.idle_s_max, 1, SECONDS_MAX);
-        faults.at_most("limits.drain_s_max", limits.drain_s_max, SECONDS_MAX);
-        faults.duration("telemetry.stall_s", self.telemetry.stall_s, 1, SECONDS_MAX);
-        faults.duration(
-            "telemetry.progress_interval_ms",
-            self.telemetry.progress_interval_ms,
-            10,
-            MILLISECONDS_MAX,
-        );
     }
 }
 

@@ -9,6 +9,8 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+use crate::credentials::TOKEN_VARIABLE;
+
 use super::{Config, ConfigError, KEYS, KeyDoc, Objective, Preset, SECTIONS, setting::Setting};
 
 /// What the names of environment variables begin with.
@@ -43,7 +45,9 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         sets: &[String],
     ) -> Result<Loaded, ConfigError> {
+        let mut tokens = false;
         let mut variables: Vec<_> = env
+            .inspect(|(name, _)| tokens |= name == TOKEN_VARIABLE)
             .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
             .collect();
         variables.sort();
@@ -55,6 +59,11 @@ impl Config {
                 stack.file(path);
             }
             stack.environment(&variables);
+            if tokens {
+                // That there is one, and nothing of what it says.
+                let source = format!("environment variable {TOKEN_VARIABLE}");
+                stack.put("security.token_in_environment", &true.into(), &source);
+            }
             for set in sets {
                 stack.set(set);
             }

@@ -5,6 +5,7 @@
 mod setting;
 mod check;
 mod layers;
+mod memory;
 mod preset;
 mod resume;
 mod sections;
@@ -17,6 +18,7 @@ use std::{
 };
 
 pub use layers::Loaded;
+pub use memory::{MemoryBound, message_bytes_read_max, streams_of_a_kind_max};
 pub use resume::Difference;
 pub use sections::*;
 pub use setting::{

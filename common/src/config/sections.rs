@@ -238,8 +238,6 @@ sections! {
     learner: LearnerConfig {
         /// Address that actors connect to; port 0 takes a free one.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
-        /// Whether other machines may connect although nothing authenticates them yet.
-        insecure: bool = false;
         /// Where the learner computes.
         device: DeviceChoice = DeviceChoice::Auto;
         /// Unrolls in one batch, which makes one policy version.
@@ -380,21 +378,65 @@ sections! {
         /// Effective sample size, as a share of a batch, below which the watchdog warns.
         ess_floor: f64 = 0.5;
     }
+    /// Who may connect, and how that is proved. Secrets are in files, never in the configuration.
+    security: SecurityConfig {
+        /// Whether other machines may connect although nothing proves who they are or hides what is sent.
+        insecure: bool = false;
+        /// Certificate chain of the learner, PEM; with it, the learner speaks TLS.
+        certificate_file: Option<PathBuf> = None;
+        /// Private key of that certificate, PEM.
+        key_file: Option<PathBuf> = None;
+        /// Certificate authority, PEM, of which every actor must show a certificate (mutual TLS).
+        client_ca_file: Option<PathBuf> = None;
+        /// Certificate authority, PEM, that actors trust to have signed the learner's certificate, and no other.
+        ca_file: Option<PathBuf> = None;
+        /// Name in the learner's certificate that actors expect; "none" is the host that they connect to.
+        server_name: Option<String> = None;
+        /// Certificate chain that an actor shows, PEM.
+        actor_certificate_file: Option<PathBuf> = None;
+        /// Private key of that certificate, PEM.
+        actor_key_file: Option<PathBuf> = None;
+        /// Tokens, one a line: the learner lets in whoever has one of them, an actor shows the first.
+        token_file: Option<PathBuf> = None;
+        /// Whether the tokens, separated by commas, are in the variable SPRINGBOK_TOKEN; true if there is such a variable.
+        token_in_environment: bool = false;
+        /// Milliseconds between two looks of the learner at its token file.
+        token_refresh_ms: u64 = 1000;
+    }
     /// What a peer may ask of the learner.
     limits: LimitsConfig {
         /// Actors connected at one time.
         actors_max: usize = 64;
+        /// Connections at one time. The oldest one that has not proved who it is makes room for a new one.
+        connections_max: usize = 192;
+        /// Connections from one address at one time, with the same rule.
+        connections_per_peer_max: usize = 192;
+        /// Calls open at one time on one connection; an actor has two or three.
+        streams_per_connection_max: usize = 8;
+        /// Calls open at one time on all connections.
+        streams_max: usize = 288;
         /// Bytes in one message.
         message_bytes_max: usize = 64 * 1024 * 1024;
         /// Largest absolute reward that an honest environment gives: an unroll with a larger one is refused, and counts
         /// against its actor; "none" admits any finite reward.
         reward_abs_max: Option<f64> = None;
-        /// Seconds from connecting to the first message.
+        /// Bytes in the headers of one call.
+        header_bytes_max: usize = 16 * 1024;
+        /// Bytes that a connection may send ahead of the learner's reading: the window of HTTP/2, for a connection and for
+        /// each call in it. A network with a round trip of R seconds carries at most this many bytes / R in a second.
+        window_bytes: usize = 1024 * 1024;
+        /// Seconds from connecting to the first byte.
+        first_byte_s_max: u64 = 5;
+        /// Seconds that the handshake of TLS may take.
+        tls_handshake_s_max: u64 = 5;
+        /// Seconds from connecting to the first call that proves who calls, and from opening a stream to its first message.
         first_message_s_max: u64 = 5;
-        /// Seconds of silence after which a connection is closed.
+        /// Seconds of silence after which a stream, or a connection without one, is closed.
         idle_s_max: u64 = 30;
         /// Seconds that a stopping process has to finish what it began.
         drain_s_max: u64 = 8;
+        /// MiB that the learner may be made to hold in the worst case, as `springbok config check` adds it up.
+        memory_mib: u64 = 16 * 1024;
     }
     /// The state of the learner on the disk, from which a run is resumed.
     checkpoint: CheckpointConfig {

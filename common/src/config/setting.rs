@@ -186,6 +186,7 @@ optional! {
     f64: "a number or \"none\"",
     u64: "a whole number or \"none\"",
     String: "text, or \"none\"",
+    PathBuf: "a path, or \"none\"",
     Vec<usize>: "a list of whole numbers or \"none\"",
 }
 
