@@ -92,7 +92,9 @@ pub enum CredentialsError {
         count: usize,
     },
     /// The variable is announced and not there.
-    #[error("`security.token_in_environment` is true, but there is no variable {TOKEN_VARIABLE}; set it, or name a `security.token_file`")]
+    #[error(
+        "`security.token_in_environment` is true, but there is no variable {TOKEN_VARIABLE}; set it, or name a `security.token_file`"
+    )]
     NoVariable,
     /// Files that are each in order do not belong together.
     #[error("{0}")]

@@ -25,6 +25,7 @@ pub mod roster;
 mod run;
 #[cfg(test)]
 mod run_tests;
+mod security;
 pub mod service;
 #[cfg(test)]
 mod simulation;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 pub use self::{
     error::LearnerError,
     run::{LearnerOptions, PolicyDescription, run},
+    security::Security,
     summary::{LearnerEvent, Progress, Summary},
 };
 

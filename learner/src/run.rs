@@ -34,6 +34,7 @@ use crate::{
     pacing::Pacing,
     publisher::{Publications, Publisher},
     queue::{QueueReceiver, QueueSender, evicting_queue, queue},
+    security::Security,
     service::{self, Edge, Inbox, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
@@ -64,6 +65,8 @@ pub struct LearnerOptions {
     pub listener: TcpListener,
     /// Whether to go on from the newest checkpoint in that directory.
     pub resume: bool,
+    /// Who may.
+    pub security: Security,
 }
 
 /// What `policy.safetensors` is for: the content of `policy.json`.
@@ -114,6 +117,7 @@ pub async fn run(
         run_directory,
         listener,
         resume,
+        security,
     } = options;
     let agreement = Agreement {
         network: config.network(&environment),
@@ -193,7 +197,7 @@ pub async fn run(
     };
     let address = listener.local_addr().map_err(LearnerError::Start)?;
     let edge = learner.edge(queue_in, publications.clone());
-    let serving = service::serve(listener, edge).await;
+    let serving = service::serve_guarded(listener, edge, security).await?;
     on_event(LearnerEvent::Listening {
         address: address.to_string(),
         run_id: life.run_id,

@@ -40,6 +40,7 @@ async fn options(run_directory: &std::path::Path) -> LearnerOptions {
     config.limits.drain_s_max = 3;
     config.run.total_steps = 64;
     LearnerOptions {
+        security: crate::Security::default(),
         config,
         environment: agreement.environment,
         run_directory: run_directory.to_owned(),

@@ -14,18 +14,17 @@ use springbok_common::config::LimitsConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Sleep, sleep},
+    sync::mpsc,
+    time::{Instant, Sleep, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+use super::places::{Conduct, Patience, Place, Places};
 
 /// Waits after a failed accept: out of file descriptors, for example, it would fail again at once.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// Connections beyond one per actor: reconnects, health checks, status.
-const CONNECTIONS_SPARE: usize = 64;
 
 /// Where connections come from.
 pub trait Listen: Send + Sync + 'static {
@@ -50,24 +49,67 @@ impl Listen for TcpListener {
     }
 }
 
-/// A connection that gives its place back when it is dropped.
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct PeerInfo {
+    pub(super) address: SocketAddr,
+    pub(super) conduct: Arc<Conduct>,
+}
+
+/// A connection that gives its place back when it is dropped, and ends when its time is over.
 pub(super) struct Connection<S> {
     stream: S,
     peer: SocketAddr,
-    /// Until the first byte arrives.
-    deadline: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    has_spoken: bool,
+    patience: Patience,
+    /// When its conduct is to be looked at.
+    look: Pin<Box<Sleep>>,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    place: Place,
+}
+
+impl<S> Connection<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, place: Place, patience: Patience) -> Self {
+        Self {
+            stream,
+            peer,
+            has_spoken: false,
+            patience,
+            look: Box::pin(sleep(Duration::ZERO)),
+            evicted: Box::pin(place.conduct.evicted().clone().cancelled_owned()),
+            place,
+        }
+    }
+
+    /// Whether the connection has to end now.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
+        if self.evicted.as_mut().poll(context).is_ready() {
+            return true;
+        }
+        while self.look.as_mut().poll(context).is_ready() {
+            let (conduct, now) = (&self.place.conduct, Instant::now());
+            match conduct.next_look(now, self.has_spoken, &self.patience) {
+                Some(next) => self.look.as_mut().reset(next),
+                None => {
+                    tracing::debug!(peer = %self.peer, "a connection without a call was closed");
+                    return true;
+                }
+            }
+        }
+        false
+    }
 }
 
 /// Accepts connections until `stop` is cancelled.
 pub(super) fn accept<L: Listen>(
     listener: L,
     limits: &LimitsConfig,
+    has_tls: bool,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection<L::Stream>>> {
     let (connections, incoming) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(limits.actors_max + CONNECTIONS_SPARE));
-    let patience = Duration::from_secs(limits.first_message_s_max);
+    let places = Places::new(limits);
+    let patience = Patience::new(limits, has_tls);
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -80,16 +122,13 @@ pub(super) fn accept<L: Listen>(
 
 async fn accept_all<L: Listen>(
     listener: &L,
-    places: Arc<Semaphore>,
-    patience: Duration,
+    places: Places,
+    patience: Patience,
     connections: &mpsc::Sender<io::Result<Connection<L::Stream>>>,
 ) {
     let mut backoff = ACCEPT_BACKOFF.0;
+    let mut turned_away: u64 = 0;
     loop {
-        // The place first: the connections beyond the limit wait in the listener's backlog.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -100,13 +139,16 @@ async fn accept_all<L: Listen>(
             }
         };
         backoff = ACCEPT_BACKOFF.0;
-        tracing::debug!(%peer, "connection accepted");
-        let connection = Connection {
-            stream,
-            peer,
-            deadline: Some(Box::pin(sleep(patience))),
-            _place: place,
+        // Nobody waits in the listener's backlog behind those for whom there is no place.
+        let Some(place) = places.take(peer.ip()) else {
+            turned_away += 1;
+            if turned_away.is_power_of_two() {
+                tracing::warn!(%peer, turned_away, "no place for a connection (limits.connections_max)");
+            }
+            continue;
         };
+        tracing::debug!(%peer, "connection accepted");
+        let connection = Connection::new(stream, peer, place, patience);
         if connections.send(Ok(connection)).await.is_err() {
             return;
         }
@@ -114,12 +156,12 @@ async fn accept_all<L: Listen>(
 }
 
 impl<S> Connected for Connection<S> {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = PeerInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo {
-            local_addr: None,
-            remote_addr: Some(self.peer),
+    fn connect_info(&self) -> PeerInfo {
+        PeerInfo {
+            address: self.peer,
+            conduct: Arc::clone(&self.place.conduct),
         }
     }
 }
@@ -130,14 +172,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            self.deadline = None;
-        } else if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
+        // Before reading: a peer that never stops sending would never be looked at.
+        if self.poll_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.has_spoken |= buffer.filled().len() > before;
         read
     }
 }
@@ -171,3 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;

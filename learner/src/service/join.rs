@@ -1,6 +1,6 @@
 //! Join: both sides agree on everything that must be equal.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use springbok_common::{
     ids::ActorId,
@@ -10,14 +10,11 @@ use springbok_common::{
 use springbok_proto::v1::{JoinReply, JoinRequest};
 use tonic::Status;
 
-use super::{Edge, come_back};
+use super::{Edge, come_back, doorkeeper::Pass};
 use crate::{roster::JoinRefusal, time::now};
 
-pub(super) fn join(
-    edge: &Edge,
-    address: Option<IpAddr>,
-    request: &JoinRequest,
-) -> Result<JoinReply, Status> {
+pub(super) fn join(edge: &Edge, request: &JoinRequest, pass: &Pass) -> Result<JoinReply, Status> {
+    let address = pass.address;
     if edge.draining.is_cancelled() {
         return Err(Status::unavailable("the learner is draining"));
     }
@@ -54,7 +51,8 @@ pub(super) fn join(
         tracing::info!(actor = %displaced, index = place.index, "a new actor took its place");
         edge.end_stream(displaced);
     }
-    tracing::info!(%actor, index = place.index, "actor joined");
+    let label = pass.label.as_deref();
+    tracing::info!(%actor, index = place.index, label, "actor joined");
     Ok(join_reply(&JoinTerms {
         actor_index: place.index,
         ..edge.terms.clone()

@@ -1,8 +1,10 @@
 //! The gRPC edge of the learner: it turns messages into events for the pure state machines and knows nothing else.
 
+mod doorkeeper;
 mod incoming;
 mod join;
 mod parameters;
+mod places;
 mod trajectories;
 
 #[cfg(test)]
@@ -16,13 +18,12 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use springbok_common::{
-    config::LimitsConfig,
+    config::{LimitsConfig, message_bytes_read_max, streams_of_a_kind_max},
     ids::{ActorId, RunId},
     injection::LagInjection,
     unroll::Agreement,
@@ -40,23 +41,28 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue, transport::Server};
+use tonic::{
+    Request, Response, Status, Streaming, metadata::MetadataValue, service::interceptor::InterceptedService,
+    transport::Server,
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::doorkeeper::{Doorkeeper, Pass};
 pub use self::incoming::Listen;
-use crate::{books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender, time::now};
+use crate::{
+    books::Books,
+    pacing::Pacing,
+    publisher::Publications,
+    queue::QueueSender,
+    security::{Security, ValidTokens},
+    time::now,
+};
 
 /// Time for connections to close after their streams have ended.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// Streams of one connection: three calls of an actor, health checks, and room for a reconnect.
-const STREAMS_PER_CONNECTION: u32 = 16;
-
 /// HTTP/2 frames of unrolls. The default of 16 KiB costs several times as many wake-ups.
 const FRAME_BYTES: u32 = 64 * 1024;
-
-/// Headers that a call may carry.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
 
 /// A connection without traffic is asked for a sign of life this often, and has as long as that to give one.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
@@ -107,8 +113,7 @@ impl Edge {
         limits: LimitsConfig,
         injection: LagInjection,
     ) -> Arc<Self> {
-        // An actor that reconnects may have its old stream open for a while.
-        let streams_max = 2 * limits.actors_max + 2;
+        let streams_max = streams_of_a_kind_max(limits.actors_max);
         Arc::new(Self {
             books,
             queue: inbox.queue,
@@ -203,11 +208,6 @@ impl Tasks {
     }
 }
 
-/// Where a call comes from; none where the transport has no addresses.
-fn address_of<T>(request: &Request<T>) -> Option<IpAddr> {
-    request.remote_addr().map(|peer| peer.ip())
-}
-
 /// `status` with the time after which trying again may help, where clients of gRPC look for it.
 fn come_back(mut status: Status, wait: Duration) -> Status {
     let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -226,22 +226,24 @@ impl Training for TrainingService {
     type StreamParametersStream = ReceiverStream<Result<SnapshotChunk, Status>>;
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
-        join::join(&self.0, address_of(&request), request.get_ref()).map(Response::new)
+        let pass = Pass::of(&request)?;
+        join::join(&self.0, request.get_ref(), &pass).map(Response::new)
     }
 
     async fn stream_trajectories(
         &self,
         request: Request<Streaming<ActorMessage>>,
     ) -> Result<Response<Self::StreamTrajectoriesStream>, Status> {
-        let address = address_of(&request);
-        trajectories::open(Arc::clone(&self.0), address, request.into_inner()).map(Response::new)
+        let pass = Pass::of(&request)?;
+        trajectories::open(Arc::clone(&self.0), pass, request.into_inner()).map(Response::new)
     }
 
     async fn stream_parameters(
         &self,
         request: Request<ParametersRequest>,
     ) -> Result<Response<Self::StreamParametersStream>, Status> {
-        parameters::open(Arc::clone(&self.0), request.get_ref()).map(Response::new)
+        let pass = Pass::of(&request)?;
+        parameters::open(Arc::clone(&self.0), pass, request.get_ref()).map(Response::new)
     }
 }
 
@@ -253,34 +255,72 @@ pub struct Serving {
     stop: CancellationToken,
 }
 
-/// Answers calls on `listener`; the health service says NOT_SERVING until [`Serving::ready`].
+/// Answers anybody's calls on `listener`; see [`serve_guarded`].
 pub async fn serve<L: Listen>(listener: L, edge: Arc<Edge>) -> Serving {
+    let server = bounded_server(&edge.limits);
+    start(server, listener, edge, None, false).await
+}
+
+/// Answers the calls of those whom `security` lets in. The health service says NOT_SERVING until [`Serving::ready`],
+/// and says so to everybody: a probe has no token.
+///
+/// # Errors
+/// The certificate and its key do not belong together.
+pub async fn serve_guarded<L: Listen>(
+    listener: L,
+    edge: Arc<Edge>,
+    security: Security,
+) -> Result<Serving, tonic::transport::Error> {
+    let mut server = bounded_server(&edge.limits);
+    let has_tls = security.tls.is_some();
+    if let Some(tls) = security.tls {
+        server = server.tls_config(tls)?;
+    }
+    Ok(start(server, listener, edge, security.tokens, has_tls).await)
+}
+
+async fn start<L: Listen>(
+    mut server: Server,
+    listener: L,
+    edge: Arc<Edge>,
+    tokens: Option<ValidTokens>,
+    has_tls: bool,
+) -> Serving {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let serving = |task, stop| Serving {
-        edge: Arc::clone(&edge),
+    let stop = CancellationToken::new();
+    let tokens = tokens.map(|valid| doorkeeper::keep_table(valid, stop.clone()));
+    let doorkeeper = Doorkeeper::new(tokens, edge.limits.streams_max);
+    let written_max = edge.limits.message_bytes_max;
+    let training = TrainingServer::new(TrainingService(Arc::clone(&edge)))
+        .max_decoding_message_size(message_bytes_read_max(written_max, &edge.agreement))
+        .max_encoding_message_size(written_max);
+    let incoming = incoming::accept(listener, &edge.limits, has_tls, stop.clone());
+    let router = server
+        .add_service(health_service)
+        .add_service(InterceptedService::new(training, doorkeeper));
+    let stopped = stop.clone().cancelled_owned();
+    let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+    let serving = Serving {
+        edge,
         health,
         task,
         stop,
     };
-    let message_bytes_max = edge.limits.message_bytes_max;
-    let training = TrainingServer::new(TrainingService(Arc::clone(&edge)))
-        .max_decoding_message_size(message_bytes_max)
-        .max_encoding_message_size(message_bytes_max);
-    let stop = CancellationToken::new();
-    let incoming = incoming::accept(listener, &edge.limits, stop.clone());
-    let router = Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .max_frame_size(FRAME_BYTES)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(health_service)
-        .add_service(training);
-    let stopped = stop.clone().cancelled_owned();
-    let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
-    let serving = serving(task, stop);
     serving.set_health(ServingStatus::NotServing).await;
     serving
+}
+
+/// A server with every limit that HTTP/2 knows.
+fn bounded_server(limits: &LimitsConfig) -> Server {
+    let bounded = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    Server::builder()
+        .max_concurrent_streams(bounded(limits.streams_per_connection_max))
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(bounded(limits.window_bytes))
+        .initial_connection_window_size(bounded(limits.window_bytes))
+        .http2_max_header_list_size(bounded(limits.header_bytes_max))
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
 }
 
 impl Serving {

@@ -9,13 +9,17 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::Edge;
+use super::{
+    Edge,
+    doorkeeper::{Pass, revoked},
+};
 
 /// Chunks that wait for the connection. They are slices of one shared buffer.
 const CHUNKS_AHEAD: usize = 2;
 
 pub(super) fn open(
     edge: Arc<Edge>,
+    pass: Pass,
     request: &ParametersRequest,
 ) -> Result<ReceiverStream<Result<SnapshotChunk, Status>>, Status> {
     let actor = edge.identify(&request.actor_id, &request.run_id, request.learner_epoch)?;
@@ -29,6 +33,10 @@ pub(super) fn open(
             biased;
             () = edge.closing.cancelled() => {}
             () = chunks.closed() => {}
+            () = pass.revoked.cancelled() => {
+                // If there is no room for it, the end of the stream has to say it.
+                let _ = chunks.try_send(Err(revoked()));
+            }
             () = follow(&edge, actor, place, &chunks) => {}
         }
     });
@@ -62,7 +70,10 @@ async fn follow(
             newest: shelf.newest().version(),
             issued_us: edge.now_us(),
         };
-        for chunk in snapshot_chunks(shelf.behind(versions), stamp) {
+        let parts = snapshot_chunks(shelf.behind(versions), stamp);
+        // A slow actor holds on to what it is sent, not to the whole shelf.
+        drop(shelf);
+        for chunk in parts {
             if chunks.send(Ok(chunk)).await.is_err() {
                 return;
             }

@@ -17,7 +17,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{Edge, come_back};
+use super::{
+    Edge, come_back,
+    doorkeeper::{Pass, revoked},
+};
 use crate::{
     admission::{Screened, SequenceFault},
     pacing::PacedStream,
@@ -34,14 +37,14 @@ const REPLIES_AHEAD: usize = 4;
 
 pub(super) fn open(
     edge: Arc<Edge>,
-    address: Option<IpAddr>,
+    pass: Pass,
     inbound: Streaming<ActorMessage>,
 ) -> Result<ReceiverStream<Result<LearnerMessage, Status>>, Status> {
     let task = edge.trajectory_tasks.begin()?;
     let (replies, stream) = mpsc::channel(REPLIES_AHEAD);
     tokio::spawn(async move {
         let _task = task;
-        let ended = converse(&edge, address, inbound, &replies).await;
+        let ended = converse(&edge, &pass, inbound, &replies).await;
         if let Err(status) = ended {
             tracing::warn!(code = ?status.code(), reason = status.message(), "trajectory stream ended");
             // If the actor reads nothing any more, it learns of the end from the connection.
@@ -54,19 +57,20 @@ pub(super) fn open(
 /// The whole life of a stream.
 async fn converse(
     edge: &Edge,
-    address: Option<IpAddr>,
+    pass: &Pass,
     mut inbound: Streaming<ActorMessage>,
     replies: &Replies,
 ) -> Result<(), Status> {
     let actor = identify(edge, &mut inbound).await?;
     let ticket = edge.books.lock().roster.open_stream(actor);
     let ticket = ticket.ok_or_else(|| Status::failed_precondition("join first"))?;
-    let superseded = CancellationToken::new();
+    // Ends with the token that was shown, too.
+    let superseded = pass.revoked.child_token();
     edge.supersede(actor, superseded.clone());
     let conversation = Conversation {
         edge,
         actor,
-        address,
+        address: pass.address,
         paced: edge.pacing.open(actor, edge.terms.outbox_unrolls),
         replies,
         superseded: &superseded,
@@ -75,7 +79,10 @@ async fn converse(
     edge.books.lock().roster.close_stream(actor, ticket);
     // Marks the entry in the table of streams as over.
     superseded.cancel();
-    ended
+    match ended {
+        Err(_) if pass.revoked.is_cancelled() => Err(revoked()),
+        ended => ended,
+    }
 }
 
 /// The first message says who speaks.

@@ -75,11 +75,7 @@ impl Config {
 }
 
 /// A certificate is of no use without its key, and a key without its certificate.
-fn pair(
-    faults: &mut Faults,
-    certificate: (&str, &Option<PathBuf>),
-    key: (&str, &Option<PathBuf>),
-) {
+fn pair(faults: &mut Faults, certificate: (&str, &Option<PathBuf>), key: (&str, &Option<PathBuf>)) {
     faults.unless(certificate.1.is_some() == key.1.is_some(), || {
         let (set, unset) = if key.1.is_some() {
             (key.0, certificate.0)
