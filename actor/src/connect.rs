@@ -29,12 +29,13 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
     options::{ActorError, ActorOptions},
+    security::{Credentials, Security},
     worker::Published,
     world::{Dial, World},
 };
@@ -53,6 +54,9 @@ const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct Seeker {
     url: String,
     endpoint: Endpoint,
+    security: Security,
+    /// Whether a learner has ever accepted this actor.
+    was_joined: bool,
     dial: Dial,
     actor_id: ActorId,
     index: Option<u32>,
@@ -70,6 +74,7 @@ pub(crate) struct Joined {
     pub(crate) terms: JoinTerms,
     actor_id: ActorId,
     channel: Channel,
+    credentials: Arc<Credentials>,
 }
 
 /// Why there is no connection, and when it is worth trying again.
@@ -113,11 +118,19 @@ impl Seeker {
     /// Prepares for the learner at `options.learner`; connects to nothing.
     ///
     /// # Errors
-    /// The address is not an http URL.
+    /// The address is not an http or https URL, or does not go with the certificates and tokens.
     pub(crate) fn new(options: &ActorOptions, world: &World) -> Result<Self, ActorError> {
+        let (url, security) = (options.learner.clone(), options.security.clone());
+        let endpoint = endpoint(&url)?;
+        let credentials = security.credentials()?;
+        if let Err(cause) = security.guard(endpoint.clone(), &credentials) {
+            return Err(ActorError::Address { url, cause });
+        }
         Ok(Self {
-            url: options.learner.clone(),
-            endpoint: endpoint(&options.learner)?,
+            url,
+            endpoint,
+            security,
+            was_joined: false,
             dial: Arc::clone(&world.dial),
             actor_id: world.actor_id,
             index: options.index,
@@ -189,7 +202,10 @@ impl Seeker {
     }
 
     async fn attempt(&mut self) -> Result<Joined, Failure> {
-        let channel = within((self.dial)(self.endpoint.clone()))
+        let credentials = self.security.credentials();
+        let credentials = credentials.map_err(|error| Failure::Passing(error.to_string()))?;
+        let endpoint = self.security.guard(self.endpoint.clone(), &credentials);
+        let channel = within((self.dial)(endpoint.map_err(Failure::Passing)?))
             .await?
             .map_err(|error| Failure::Passing(causes(&error).into()))?;
         let request = v1::JoinRequest {
@@ -198,7 +214,7 @@ impl Seeker {
             actor_index: self.index,
             environment_id: self.environment_id.clone(),
         };
-        let reply = within(TrainingClient::new(channel.clone()).join(request))
+        let reply = within(TrainingClient::new(channel.clone()).join(credentials.call(request)))
             .await?
             .map_err(|status| self.join_failure(&status))?;
         let terms = join_terms(reply.into_inner()).map_err(|cause| {
@@ -217,8 +233,10 @@ impl Seeker {
         );
         // The place, once given, is kept: it seeds this actor.
         self.index = Some(terms.actor_index);
+        self.was_joined = true;
         Ok(Joined {
             terms,
+            credentials: Arc::new(credentials),
             actor_id: self.actor_id,
             channel,
         })
@@ -226,6 +244,8 @@ impl Seeker {
 
     fn join_failure(&self, status: &Status) -> Failure {
         match status.code() {
+            // A token that was revoked may have a successor in the file soon.
+            Code::Unauthenticated if self.was_joined => Failure::Passing(causes(status)),
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::PermissionDenied
@@ -271,7 +291,8 @@ impl Link {
                 spec_fingerprint: terms.fingerprint.0,
             }),
         );
-        let opening = client.stream_trajectories(ReceiverStream::new(messages));
+        let messages = joined.credentials.call(ReceiverStream::new(messages));
+        let opening = client.stream_trajectories(messages);
         let incoming = timeout(HANDSHAKE_TIMEOUT, opening)
             .await
             .map_err(|_| "it did not open the trajectory stream in time".to_owned())?
@@ -295,7 +316,7 @@ impl Link {
             learner_epoch: terms.epoch.0,
         };
         let mut parameters = JoinSet::new();
-        parameters.spawn(follower.follow(bounded_client(joined), request));
+        parameters.spawn(follower.follow(bounded_client(joined), joined.credentials.call(request)));
         Ok(Self {
             outgoing: link_outgoing,
             incoming,
@@ -361,7 +382,7 @@ impl Follower {
     async fn follow(
         mut self,
         mut client: TrainingClient<Channel>,
-        request: v1::ParametersRequest,
+        request: Request<v1::ParametersRequest>,
     ) -> String {
         let cause = match client.stream_parameters(request).await {
             Ok(stream) => self.take_all(stream.into_inner()).await,
@@ -434,9 +455,13 @@ fn endpoint(url: &str) -> Result<Endpoint, ActorError> {
     };
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(causes(&error)))?;
     match endpoint.uri().scheme_str() {
-        Some("http") => {}
-        Some(other) => return Err(refuse(format!("{other} is not supported, only http"))),
-        None => return Err(refuse("http:// is missing".to_owned())),
+        Some("http" | "https") => {}
+        Some(other) => {
+            return Err(refuse(format!(
+                "{other} is not supported, only http and https"
+            )));
+        }
+        None => return Err(refuse("http:// or https:// is missing".to_owned())),
     }
     Ok(endpoint
         .connect_timeout(HANDSHAKE_TIMEOUT)

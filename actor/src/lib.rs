@@ -16,6 +16,8 @@ mod connect;
 mod lives;
 mod options;
 mod pulse;
+mod security;
 
 pub use client::{run, run_in};
 pub use options::{ActorError, ActorOptions, ActorReport};
+pub use security::Security;

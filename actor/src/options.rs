@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use springbok_common::{spec::SpecFingerprint, wire::WireError};
+use springbok_common::{credentials::CredentialsError, spec::SpecFingerprint, wire::WireError};
 
 use crate::{
     environment::{EnvironmentError, Registry},
     python::PythonSettings,
     rollout::RolloutError,
+    security::Security,
 };
 
 /// What an actor is started with; everything else comes from its learner.
@@ -27,6 +28,8 @@ pub struct ActorOptions {
     pub learner_wait_max: Duration,
     /// How long one step of built-in environments may take; Python environments have a limit of their own.
     pub step_max: Duration,
+    /// What it trusts and shows.
+    pub security: Security,
 }
 
 impl fmt::Debug for ActorOptions {
@@ -80,6 +83,9 @@ pub enum ActorError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A certificate, key or token cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The learner does not want this actor.
     #[error("the learner at {url} refuses this actor: {cause}")]
     Refused {
@@ -151,6 +157,7 @@ impl ActorError {
         match self {
             Self::LearnerUnavailable { .. } => 69,
             Self::Address { .. }
+            | Self::Credentials(_)
             | Self::Refused { .. }
             | Self::EnvironmentOptions { .. }
             | Self::Environment(_)

@@ -11,12 +11,14 @@ use springbok_common::config::KEYS;
 mod bench;
 mod envs;
 mod eval;
+mod keys;
 mod lab;
 mod resume;
+mod security;
 
 pub(crate) use resume::Resume;
 
-use crate::verbs::{Bench, Eval, Lab, Soak, Thoroughness};
+use crate::verbs::{Bench, Eval, Keys, Lab, Soak, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -79,6 +81,8 @@ pub(crate) enum Command {
         /// How to soak.
         soak: Soak,
     },
+    /// Makes certificates and a token.
+    Keys(Keys),
     /// Lists the environments.
     Envs {
         /// Whether to print JSON.
@@ -217,6 +221,7 @@ fn program() -> Clap {
         .subcommand(lab::report_verb())
         .subcommand(envs::verb())
         .subcommand(bench::verb())
+        .subcommand(keys::verb())
         .subcommand(config_verb())
 }
 
@@ -225,6 +230,7 @@ fn training_verb(name: &'static str, about: &'static str) -> Clap {
         .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
         .arg(switch(&DETERMINISTIC_SWITCH))
         .args(resume::arguments())
+        .args(security::learner_arguments())
         .arg(
             Arg::new("no-progress")
                 .long("no-progress")
@@ -243,8 +249,11 @@ fn actor_verb() -> Clap {
                 .long("learner")
                 .value_name("URL")
                 .required(true)
-                .help("Address of the learner, such as http://127.0.0.1:5005"),
+                .help(
+                    "Address of the learner, such as http://127.0.0.1:5005 or https://learner:5005",
+                ),
         )
+        .args(security::actor_arguments())
         .arg(arg(&flag("env", "ID", "environment.id")).help(
             "Join only a learner that plays this environment [default: whatever the learner plays]",
         ))
@@ -263,6 +272,7 @@ fn config_verb() -> Clap {
             .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
             .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
             .arg(switch(&DETERMINISTIC_SWITCH))
+            .args(security::learner_arguments())
     };
     Clap::new("config")
         .about("Show or check the configuration")
@@ -372,6 +382,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             supervised: matches.get_flag("supervised"),
             index: matches.get_one("index").copied(),
         },
+        "keys" => keys::command(matches)?,
         "eval" => eval::command(matches)?,
         "lab" => lab::command(matches)?,
         "report" => lab::report_command(matches)?,
@@ -405,6 +416,8 @@ fn layers(matches: &ArgMatches) -> Layers {
     if layers.file.is_none() {
         layers.file = resume::configuration(matches);
     }
+    // Below what is set one by one.
+    layers.sets.extend(security::sets_of_keys(matches));
     let sets = matches.get_many::<String>("set");
     layers.sets.extend(sets.into_iter().flatten().cloned());
     let flags = COMMON_FLAGS
@@ -423,6 +436,7 @@ fn layers(matches: &ArgMatches) -> Layers {
             .sets
             .push(format!("{}=true", DETERMINISTIC_SWITCH.key));
     }
+    layers.sets.extend(security::sets(matches));
     layers
 }
 
@@ -445,7 +459,8 @@ mod tests {
             .iter()
             .chain(&TRAINING_FLAGS)
             .chain(&LAG_FLAGS)
-            .chain([&DETERMINISTIC_SWITCH, &ACTORS_FLAG, &LISTEN_FLAG]);
+            .chain([&DETERMINISTIC_SWITCH, &ACTORS_FLAG, &LISTEN_FLAG])
+            .chain(security::flags());
         for flag in flags {
             assert!(
                 KEYS.iter().any(|key| key.path == flag.key),

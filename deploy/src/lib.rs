@@ -18,6 +18,7 @@
 
 mod cli;
 mod exit;
+mod keys;
 mod lab;
 mod launcher;
 mod output;

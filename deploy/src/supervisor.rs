@@ -4,6 +4,7 @@
 //! holds a pipe from it as stdin. Closing that pipe asks for a drain; the kernel closes it too if the launcher dies.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -56,6 +57,8 @@ enum Phase {
 pub(crate) struct Plan {
     /// Actors.
     pub(crate) actors: usize,
+    /// How they speak to the learner: "http" or "https".
+    pub(crate) scheme: &'static str,
     /// Times that a learner that was killed is started again.
     pub(crate) learner_restarts_max: u64,
     /// Whether the learner goes on with what is in the run directory.
@@ -264,7 +267,7 @@ impl Supervision {
                 if *self.phase.borrow() == Phase::Running {
                     self.deadline = None;
                     if self.address.is_none() {
-                        self.start_actors(&format!("http://{address}"));
+                        self.start_actors(&local_url(self.plan.scheme, &address));
                     }
                     self.address = Some(address);
                 }
@@ -346,6 +349,21 @@ impl Supervision {
             },
         }
     }
+}
+
+/// Where actors of this machine reach a learner that listens on `address`.
+fn local_url(scheme: &str, address: &str) -> String {
+    let mut address = address.to_owned();
+    if let Ok(mut socket) = address.parse::<SocketAddr>() {
+        // Listening everywhere is no place to connect to, and in no certificate.
+        match socket.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => socket.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => socket.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        address = socket.to_string();
+    }
+    format!("{scheme}://{address}")
 }
 
 /// The next event; waits for ever once stdout has ended.

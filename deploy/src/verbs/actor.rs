@@ -25,7 +25,9 @@ pub(super) fn run(
         .iter()
         .any(|set| set.starts_with("environment.id="))
         .then(|| config.environment.id.clone());
+    let security = config::actor_security(&config)?;
     let options = ActorOptions {
+        security,
         learner,
         index,
         environment_id,

@@ -3,8 +3,10 @@
 use springbok_actor::{environment::Registry, python::PythonSettings};
 use springbok_common::{
     config::{Config, ConfigError, Loaded},
+    credentials::TOKEN_VARIABLE,
     injection::LagInjection,
     spec::EnvironmentSpec,
+    unroll::Agreement,
 };
 
 use crate::{cli::Layers, exit::Failure, output};
@@ -26,6 +28,27 @@ pub(super) fn load_faults(layers: &Layers) -> Result<Config, Vec<String>> {
         Ok(loaded) => Ok(loaded.config),
         Err(error) => Err(error.faults().to_vec()),
     }
+}
+
+/// How the port of this configuration's learner is guarded.
+///
+/// # Errors
+/// Exit 64 if a file or token cannot be used.
+pub(super) fn learner_security(config: &Config) -> Result<springbok_learner::Security, Failure> {
+    springbok_learner::Security::load(config, token_variable().as_deref()).map_err(Failure::usage)
+}
+
+/// What this configuration's actors trust and show.
+///
+/// # Errors
+/// Exit 64 if a file or token cannot be used.
+pub(super) fn actor_security(config: &Config) -> Result<springbok_actor::Security, Failure> {
+    springbok_actor::Security::load(&config.security, token_variable().as_deref())
+        .map_err(Failure::usage)
+}
+
+fn token_variable() -> Option<String> {
+    std::env::var(TOKEN_VARIABLE).ok()
 }
 
 fn try_load(layers: &Layers) -> Result<Loaded, ConfigError> {
@@ -83,12 +106,21 @@ pub(super) fn print(layers: &Layers, toml: bool) -> Result<(), Failure> {
 /// Lists all faults, or says that there are none, what is probably not meant, and how old experience will be.
 pub(super) fn check(layers: &Layers, registry: &Registry) -> Result<(), Failure> {
     let loaded = load(layers)?;
-    spec(&loaded.config, registry)?;
+    let environment = spec(&loaded.config, registry)?;
+    learner_security(&loaded.config)?;
+    actor_security(&loaded.config)?;
     output::line("ok");
     for advice in &loaded.advice {
         output::line(&format!("advice: {advice}"));
     }
     output::line(&predicted_lag(&loaded.config));
+    let agreement = Agreement {
+        network: loaded.config.network(&environment),
+        rollout: loaded.config.rollout(),
+        environment,
+    };
+    let memory = loaded.config.memory_bound(&agreement);
+    output::line(&format!("worst-case memory of the learner: {memory}"));
     Ok(())
 }
 

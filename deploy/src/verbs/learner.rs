@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use springbok_actor::environment::Registry;
 use springbok_common::{config::Config, spec::EnvironmentSpec, telemetry};
-use springbok_learner::{EventSink, LearnerOptions, Summary};
+use springbok_learner::{EventSink, LearnerOptions, Security, Summary};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ pub(super) fn run_supervised(
 ) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
     telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let security = config::learner_security(&config)?;
     let shutdown = shutdown::token_of_stdin();
     runtime()?.block_on(async {
         let listener = bind(config.learner.listen).await?;
@@ -42,6 +43,7 @@ pub(super) fn run_supervised(
             Place {
                 run_directory,
                 listener,
+                security,
                 resume,
             },
             on_event,
@@ -61,6 +63,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
     telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let security = config::learner_security(&config)?;
     runtime()?.block_on(shutdown::until_interrupted(async move |shutdown| {
         let listener = bind(config.learner.listen).await?;
         let directory = resume::directory(&config, resume)?;
@@ -70,6 +73,7 @@ pub(super) fn run(
         let place = Place {
             run_directory: directory.path.clone(),
             listener,
+            security,
             resume: resume.is_some(),
         };
         let summary = learn(config, environment, place, on_event, shutdown).await?;
@@ -82,6 +86,7 @@ pub(super) fn run(
 struct Place {
     run_directory: PathBuf,
     listener: TcpListener,
+    security: Security,
     /// Whether it goes on with what is in the directory.
     resume: bool,
 }
@@ -98,6 +103,7 @@ async fn learn(
         environment,
         run_directory: place.run_directory,
         listener: place.listener,
+        security: place.security,
         resume: place.resume,
     };
     // It holds everything that a learner begins with.

@@ -14,6 +14,7 @@ mod bench;
 mod config;
 mod envs;
 mod eval;
+mod keys;
 mod lab;
 mod learner;
 mod report;
@@ -23,6 +24,7 @@ mod train;
 
 pub(crate) use envs::Thoroughness;
 pub(crate) use eval::Eval;
+pub(crate) use keys::Keys;
 pub(crate) use lab::Lab;
 
 /// Does what `command` asks, with the environments of `registry`.
@@ -60,6 +62,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Report { directory } => report::run(&directory),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),
+        Command::Keys(keys) => keys::run(&keys),
         Command::Envs { json } => envs::run(json, &registry),
         Command::EnvsCheck {
             layers,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use springbok_actor::environment::Registry;
+use springbok_common::config::Config;
 
 use super::{config, resume, runtime};
 use crate::{
@@ -23,6 +24,7 @@ pub(super) fn run(
     registry: &Registry,
 ) -> Result<(), Failure> {
     let (config, _) = config::playable(layers, registry)?;
+    check_security(&config)?;
     let directory = resume::directory(&config, resume)?;
     let directory = Arc::new(directory);
     let progress = Arc::new(Progress::new(reports.progress, config.run.total_steps));
@@ -31,6 +33,11 @@ pub(super) fn run(
         Arc::clone(&directory),
         Plan {
             actors: config.actor.count,
+            scheme: if config.security.has_tls() {
+                "https"
+            } else {
+                "http"
+            },
             learner_restarts_max: config.checkpoint.restarts_max,
             resume: resume.is_some(),
         },
@@ -43,5 +50,25 @@ pub(super) fn run(
         Restarts::Counted(run.restarts),
         reports.json,
     );
+    Ok(())
+}
+
+/// Learner and actors would find out too, but only when a run directory and processes are there.
+fn check_security(config: &Config) -> Result<(), Failure> {
+    let security = &config.security;
+    config::learner_security(config)?;
+    config::actor_security(config)?;
+    if security.has_tls() && security.ca_file.is_none() {
+        return Err(Failure::usage(
+            "`security.certificate_file` is set, but the actors of `train` need to know who signed it; set `security.ca_file` \
+             too",
+        ));
+    }
+    if security.client_ca_file.is_some() && security.actor_certificate_file.is_none() {
+        return Err(Failure::usage(
+            "`security.client_ca_file` asks actors for a certificate, but those of `train` have none; set \
+             `security.actor_certificate_file` and `security.actor_key_file` too",
+        ));
+    }
     Ok(())
 }

@@ -1,0 +1,157 @@
+//! How an actor proves who it is, and makes sure of its learner. Files are read anew for each connection, so that
+//! certificates and tokens can be replaced while it runs.
+
+use springbok_common::{
+    config::SecurityConfig,
+    credentials::{
+        CredentialsError, Token, read_certificates, read_key, read_tokens, tokens_of_environment,
+    },
+};
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
+};
+
+/// What an actor trusts and shows; the default is nothing, for a learner on this machine.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    files: SecurityConfig,
+    /// From the environment, which does not change.
+    token: Option<Token>,
+}
+
+/// What one connection needs.
+pub(crate) struct Credentials {
+    /// None without a certificate authority.
+    tls: Option<ClientTlsConfig>,
+    /// The header that shows the token.
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Security {
+    /// Remembers the files of `config`, and reads each once to see that it can be used. `variable` is the value of
+    /// SPRINGBOK_TOKEN.
+    ///
+    /// # Errors
+    /// A file or a token that cannot be used, in one sentence.
+    pub fn load(config: &SecurityConfig, variable: Option<&str>) -> Result<Self, CredentialsError> {
+        let token = if config.token_in_environment {
+            tokens_of_environment(variable)?.into_iter().next()
+        } else {
+            None
+        };
+        let security = Self {
+            files: config.clone(),
+            token,
+        };
+        let (_, notices) = security.read()?;
+        for notice in notices {
+            tracing::warn!("{notice}");
+        }
+        Ok(security)
+    }
+
+    /// Reads the files.
+    pub(crate) fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        self.read().map(|(credentials, _)| credentials)
+    }
+
+    /// The same, with what certificates expire soon.
+    fn read(&self) -> Result<(Credentials, Vec<String>), CredentialsError> {
+        let files = &self.files;
+        let mut notices = Vec::new();
+        let mut tls = None;
+        if let Some(file) = &files.ca_file {
+            let authority = read_certificates(file)?;
+            notices.extend(authority.expires_soon);
+            let mut with =
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem));
+            if let Some(name) = &files.server_name {
+                with = with.domain_name(name.clone());
+            }
+            if let (Some(certificate), Some(key)) =
+                (&files.actor_certificate_file, &files.actor_key_file)
+            {
+                let certificate = read_certificates(certificate)?;
+                notices.extend(certificate.expires_soon);
+                with = with.identity(Identity::from_pem(certificate.pem, read_key(key)?));
+            }
+            tls = Some(with);
+        }
+        let of_file = match &files.token_file {
+            Some(file) => read_tokens(file)?.into_iter().next(),
+            None => None,
+        };
+        let token = of_file.as_ref().or(self.token.as_ref());
+        let authorization = token.and_then(|token| {
+            // Tokens have no character that a header cannot have.
+            let mut value = MetadataValue::try_from(format!("Bearer {}", token.reveal())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Ok((Credentials { tls, authorization }, notices))
+    }
+
+    /// Whether secrets may go to `endpoint` as it is; if not, why.
+    fn objection(&self, endpoint: &Endpoint, credentials: &Credentials) -> Option<String> {
+        let uri = endpoint.uri();
+        let is_https = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if is_https && credentials.tls.is_none() {
+            return Some(
+                "it needs the learner's certificate authority: name it with --ca".to_owned(),
+            );
+        }
+        if !is_https && credentials.tls.is_some() && !here {
+            return Some(
+                "a certificate authority is given, but http does not use it: write https"
+                    .to_owned(),
+            );
+        }
+        let in_the_clear = !is_https && !here && !self.files.insecure;
+        if in_the_clear && credentials.authorization.is_some() {
+            return Some(
+                "the token would be sent for all to read: write https and name --ca, or say --insecure on a network where \
+                 you trust every machine"
+                    .to_owned(),
+            );
+        }
+        None
+    }
+
+    /// `endpoint` with TLS, if its address says https.
+    ///
+    /// # Errors
+    /// Why it would not be safe or cannot work.
+    pub(crate) fn guard(
+        &self,
+        endpoint: Endpoint,
+        credentials: &Credentials,
+    ) -> Result<Endpoint, String> {
+        if let Some(objection) = self.objection(&endpoint, credentials) {
+            return Err(objection);
+        }
+        match &credentials.tls {
+            Some(tls) if endpoint.uri().scheme_str() == Some("https") => endpoint
+                .tls_config(tls.clone())
+                .map_err(|error| crate::connect::causes(&error)),
+            _ => Ok(endpoint),
+        }
+    }
+}
+
+impl Credentials {
+    /// A call that shows the token.
+    pub(crate) fn call<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
+        }
+        request
+    }
+}
