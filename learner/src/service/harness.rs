@@ -33,6 +33,7 @@ pub(super) struct Harness {
     pub(super) agreement: Agreement,
     pub(super) run_id: RunId,
     pub(super) channel: Channel,
+    pub(super) address: std::net::SocketAddr,
 }
 
 pub(super) const PAYLOAD: Bytes = Bytes::from_static(&[1; 4 * 47]);
@@ -46,14 +47,18 @@ pub(super) async fn start_injecting(
     limits: LimitsConfig,
     injection: LagInjection,
 ) -> Harness {
-    let open = GateLimits {
+    start_paced(queue_unrolls, limits, injection, unpaced()).await
+}
+
+/// Holds nothing back.
+pub(super) fn unpaced() -> Pacing {
+    Pacing::new(GateLimits {
         batch_unrolls: 1,
         versions_per_batch: 1,
         served_behind: 0,
         budget_unrolls: None,
         lag_versions_max: None,
-    };
-    start_paced(queue_unrolls, limits, injection, Pacing::new(open)).await
+    })
 }
 
 pub(super) async fn start_paced(
@@ -61,6 +66,30 @@ pub(super) async fn start_paced(
     limits: LimitsConfig,
     injection: LagInjection,
     pacing: Pacing,
+) -> Harness {
+    let harness = start_guarded(
+        queue_unrolls,
+        limits,
+        injection,
+        pacing,
+        Security::default(),
+    )
+    .await;
+    // Connected before the test begins, as a real actor is.
+    let channel = Channel::from_shared(format!("http://{}", harness.address)).unwrap();
+    Harness {
+        channel: channel.connect().await.unwrap(),
+        ..harness
+    }
+}
+
+/// A guarded service; the channel in it is not connected.
+pub(super) async fn start_guarded(
+    queue_unrolls: usize,
+    limits: LimitsConfig,
+    injection: LagInjection,
+    pacing: Pacing,
+    security: Security,
 ) -> Harness {
     let agreement = testing::agreement();
     assert_eq!(payload_bytes(&agreement.network), PAYLOAD.len());
@@ -106,7 +135,7 @@ pub(super) async fn start_paced(
         limits,
         injection,
     );
-    let serving = serve(listener, edge).await;
+    let serving = serve_guarded(listener, edge, security).await.unwrap();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     Harness {
         serving,
@@ -115,7 +144,8 @@ pub(super) async fn start_paced(
         publisher,
         agreement,
         run_id,
-        channel: channel.connect().await.unwrap(),
+        channel: channel.connect_lazy(),
+        address,
     }
 }
 

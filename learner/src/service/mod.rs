@@ -14,6 +14,8 @@ mod paced_tests;
 #[cfg(test)]
 pub(crate) mod poison_tests;
 #[cfg(test)]
+mod security_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
