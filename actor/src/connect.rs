@@ -203,11 +203,14 @@ impl Seeker {
 
     async fn attempt(&mut self) -> Result<Joined, Failure> {
         let credentials = self.security.credentials();
-        let credentials = credentials.map_err(|error| Failure::Passing(error.to_string()))?;
+        let credentials =
+            credentials.map_err(|error| Failure::Passing(error.to_string().into()))?;
         let endpoint = self.security.guard(self.endpoint.clone(), &credentials);
-        let channel = within((self.dial)(endpoint.map_err(Failure::Passing)?))
-            .await?
-            .map_err(|error| Failure::Passing(causes(&error).into()))?;
+        let channel = within((self.dial)(
+            endpoint.map_err(|cause| Failure::Passing(cause.into()))?,
+        ))
+        .await?
+        .map_err(|error| Failure::Passing(causes(&error).into()))?;
         let request = v1::JoinRequest {
             protocol_revision: PROTOCOL_REVISION,
             actor_id: actor_id_bytes(self.actor_id),
@@ -245,7 +248,7 @@ impl Seeker {
     fn join_failure(&self, status: &Status) -> Failure {
         match status.code() {
             // A token that was revoked may have a successor in the file soon.
-            Code::Unauthenticated if self.was_joined => Failure::Passing(causes(status)),
+            Code::Unauthenticated if self.was_joined => Failure::Passing(causes(status).into()),
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::PermissionDenied

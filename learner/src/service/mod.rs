@@ -44,8 +44,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status, Streaming, metadata::MetadataValue, service::interceptor::InterceptedService,
-    transport::Server,
+    Request, Response, Status, Streaming, metadata::MetadataValue,
+    service::interceptor::InterceptedService, transport::Server,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
