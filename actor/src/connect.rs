@@ -35,17 +35,17 @@ use tonic::{
 
 use crate::{
     options::{ActorError, ActorOptions},
-    security::{Credentials, Security},
+    security::{Credentials, Security, endpoint},
     worker::Published,
     world::{Dial, World},
 };
 
 /// For connecting, joining and opening a stream, each.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent connection is probed this often ...
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// ... and is dead when a probe is not answered for so long.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A draining learner may end the parameters shortly before its word of draining is read: so long the end of that
 /// stream alone is no loss.
 const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
@@ -449,29 +449,6 @@ fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
     TrainingClient::new(joined.channel.clone())
         .max_decoding_message_size(bytes)
         .max_encoding_message_size(bytes)
-}
-
-fn endpoint(url: &str) -> Result<Endpoint, ActorError> {
-    let refuse = |cause: String| ActorError::Address {
-        url: url.to_owned(),
-        cause,
-    };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(causes(&error)))?;
-    match endpoint.uri().scheme_str() {
-        Some("http" | "https") => {}
-        Some(other) => {
-            return Err(refuse(format!(
-                "{other} is not supported, only http and https"
-            )));
-        }
-        None => return Err(refuse("http:// or https:// is missing".to_owned())),
-    }
-    Ok(endpoint
-        .connect_timeout(HANDSHAKE_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
 }
 
 async fn within<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {

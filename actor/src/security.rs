@@ -13,6 +13,11 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
 };
 
+use crate::{
+    connect::{HANDSHAKE_TIMEOUT, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, causes},
+    options::ActorError,
+};
+
 /// What an actor trusts and shows; the default is nothing, for a learner on this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
@@ -137,7 +142,7 @@ impl Security {
         match &credentials.tls {
             Some(tls) if endpoint.uri().scheme_str() == Some("https") => endpoint
                 .tls_config(tls.clone())
-                .map_err(|error| crate::connect::causes(&error)),
+                .map_err(|error| causes(&error)),
             _ => Ok(endpoint),
         }
     }
@@ -154,4 +159,28 @@ impl Credentials {
         }
         request
     }
+}
+
+/// The learner at `url`, not connected.
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, ActorError> {
+    let refuse = |cause: String| ActorError::Address {
+        url: url.to_owned(),
+        cause,
+    };
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(causes(&error)))?;
+    match endpoint.uri().scheme_str() {
+        Some("http" | "https") => {}
+        Some(other) => {
+            return Err(refuse(format!(
+                "{other} is not supported, only http and https"
+            )));
+        }
+        None => return Err(refuse("http:// or https:// is missing".to_owned())),
+    }
+    Ok(endpoint
+        .connect_timeout(HANDSHAKE_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
 }

@@ -9,6 +9,7 @@ use clap::{
 use springbok_common::config::KEYS;
 
 mod bench;
+mod config;
 mod envs;
 mod eval;
 mod keys;
@@ -222,7 +223,7 @@ fn program() -> Clap {
         .subcommand(envs::verb())
         .subcommand(bench::verb())
         .subcommand(keys::verb())
-        .subcommand(config_verb())
+        .subcommand(config::verb())
 }
 
 fn training_verb(name: &'static str, about: &'static str) -> Clap {
@@ -264,38 +265,6 @@ fn actor_verb() -> Clap {
                 .value_parser(value_parser!(u32))
                 .hide(true),
         )
-}
-
-fn config_verb() -> Clap {
-    let all_flags = |name: &'static str, about: &'static str| {
-        configured(Clap::new(name).about(about))
-            .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
-            .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
-            .arg(switch(&DETERMINISTIC_SWITCH))
-            .args(security::learner_arguments())
-    };
-    Clap::new("config")
-        .about("Show or check the configuration")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            all_flags(
-                "print",
-                "Print every effective value and where it came from",
-            )
-            .arg(
-                Arg::new("format")
-                    .long("format")
-                    .value_name("FORMAT")
-                    .default_value("origins")
-                    .value_parser(PossibleValuesParser::new(["origins", "toml"]))
-                    .help("toml prints a file that can be loaded again"),
-            ),
-        )
-        .subcommand(all_flags(
-            "check",
-            "List all faults, or say ok and predict the lag",
-        ))
 }
 
 /// Adds the arguments that every verb with a configuration has.

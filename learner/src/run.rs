@@ -197,7 +197,8 @@ pub async fn run(
     };
     let address = listener.local_addr().map_err(LearnerError::Start)?;
     let edge = learner.edge(queue_in, publications.clone());
-    let serving = service::serve_guarded(listener, edge, security).await?;
+    // Its router is large, and would be moved with every future around it.
+    let serving = Box::pin(service::serve_guarded(listener, edge, security)).await?;
     on_event(LearnerEvent::Listening {
         address: address.to_string(),
         run_id: life.run_id,
