@@ -236,7 +236,7 @@ async fn each_batch_makes_a_version_and_a_line() {
     // Optimiser steps 0 to 15 of an update follow 7.5 others on average.
     assert_eq!(lines[2]["lag/forward"], 7.5);
     assert_eq!(report.steering.lag_forward(), 7.5);
-    assert_eq!(lines[2]["ledger/violations"], 0.0);
+    assert_eq!(lines[2]["ledger/imbalance"], 0.0);
     assert!(lines[2].get("losses/explained_variance").is_none());
     assert!(matches!(
         outcome.events.last(),
