@@ -1,6 +1,11 @@
-//! Log lines on the standard error stream.
+//! Log lines on the standard error stream, the last of which are kept.
 
-use std::{env, io};
+use std::{
+    collections::VecDeque,
+    env,
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
 
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
 
@@ -30,6 +35,58 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
+/// Lines that are kept.
+const TAIL_LINES_MAX: usize = 40;
+
+/// Bytes of a line that are kept.
+const TAIL_LINE_BYTES_MAX: usize = 500;
+
+/// The last lines, oldest first.
+static TAIL: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+/// The last lines that this process logged, oldest first, without colours: at most 40, each cut at 500 bytes.
+#[must_use]
+pub fn log_tail() -> Vec<String> {
+    let tail = TAIL.lock().unwrap_or_else(PoisonError::into_inner);
+    tail.iter().cloned().collect()
+}
+
+/// The standard error stream, and a copy of its last lines.
+struct Tee;
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(bytes)?;
+        // The subscriber writes an event at once.
+        let text = String::from_utf8_lossy(bytes);
+        let mut tail = TAIL.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in text.lines() {
+            if tail.len() == TAIL_LINES_MAX {
+                tail.pop_front();
+            }
+            tail.push_back(kept(line));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A line without the sequences that colour it, cut to what is kept.
+fn kept(line: &str) -> String {
+    let mut text = String::new();
+    let mut coloured = line.split('\u{1b}');
+    text.push_str(coloured.next().unwrap_or_default());
+    for part in coloured {
+        text.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    let end = text.floor_char_boundary(TAIL_LINE_BYTES_MAX);
+    text.truncate(end);
+    text
+}
+
 /// Sends log lines of this process to the standard error stream as `format`, filtered by [`LOG_VARIABLE`].
 ///
 /// # Errors
@@ -38,7 +95,7 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let filter = filter(env::var(LOG_VARIABLE).ok().as_deref())?;
-    let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = fmt().with_env_filter(filter).with_writer(|| Tee);
     match format {
         LogFormat::Text => {
             // Colours are for people at a terminal; files and pipes get plain text.
@@ -77,6 +134,18 @@ mod tests {
     fn a_malformed_filter_is_named() {
         let error = filter(Some("springbok=loud")).unwrap_err();
         assert!(error.to_string().contains("springbok=loud"), "{error}");
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_plain_and_short() {
+        for line in 0..=TAIL_LINES_MAX {
+            writeln!(Tee, "\u{1b}[32m INFO\u{1b}[0m line {line}").unwrap();
+        }
+        writeln!(Tee, "{}", "\u{e4}".repeat(TAIL_LINE_BYTES_MAX)).unwrap();
+        let tail = log_tail();
+        assert_eq!(tail.len(), TAIL_LINES_MAX);
+        assert_eq!(tail[0], " INFO line 2");
+        assert_eq!(tail[TAIL_LINES_MAX - 1].len(), TAIL_LINE_BYTES_MAX);
     }
 
     #[test]

@@ -51,11 +51,15 @@ impl Progress {
                 address,
                 device,
                 device_reason,
+                http,
                 ..
             } => {
                 self.note(&format!(
                     "learner on {device} ({device_reason}), listening on {address}"
                 ));
+                if let Some(url) = http {
+                    self.note(&format!("watch it at {url}"));
+                }
             }
             LearnerEvent::Progress(figures) => self.report(figures),
             LearnerEvent::Finished { .. } => {}

@@ -1,6 +1,6 @@
 //! Why a learner stops before its work is done.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use springbok_common::policy::ParametersError;
 
@@ -48,6 +48,16 @@ pub enum LearnerError {
     /// The gRPC service ended by itself.
     #[error("the gRPC service failed")]
     Service(#[from] tonic::transport::Error),
+    /// The address to be watched at could not be taken.
+    #[error(
+        "cannot listen on {address} (`telemetry.http`): {source}; choose another port, or port 0 for any free one"
+    )]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A thread or socket could not be set up.
     #[error("the learner could not start")]
     Start(#[source] io::Error),
@@ -92,12 +102,12 @@ pub enum LearnerError {
 }
 
 impl LearnerError {
-    /// Exit status of the process: 64 for a device that is not there or a checkpoint of another network, 74 for output and
+    /// Exit status of the process: 64 for a device or an address that cannot be had, or a checkpoint of another network, 74 for output and
     /// checkpoints, 70 otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Device(_) | Self::State(_) => 64,
+            Self::Device(_) | Self::State(_) | Self::Http { .. } => 64,
             Self::Output { .. }
             | Self::Checkpoint { .. }
             | Self::NoCheckpoint { .. }

@@ -15,6 +15,7 @@ pub mod governor;
 pub mod lag;
 pub mod ledger;
 pub mod metrics;
+pub mod monitor;
 pub mod output;
 pub mod pacing;
 pub mod publisher;

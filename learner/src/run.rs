@@ -1,5 +1,7 @@
 //! One learner from start to end: service and trainer side by side, then the drain, then the results.
 
+mod shown;
+
 use std::{
     mem,
     path::{Path, PathBuf},
@@ -30,6 +32,7 @@ use crate::{
     device,
     error::LearnerError,
     metrics::MetricsWriter,
+    monitor::{self, Feed},
     output::write_whole,
     pacing::Pacing,
     publisher::{Publications, Publisher},
@@ -119,6 +122,10 @@ pub async fn run(
         resume,
         security,
     } = options;
+    let http = match config.telemetry.http {
+        Some(address) => Some(Box::pin(monitor::bind(address)).await?),
+        None => None,
+    };
     let agreement = Agreement {
         network: config.network(&environment),
         rollout: config.rollout(),
@@ -174,6 +181,7 @@ pub async fn run(
         config,
         agreement,
     };
+    let (feed, latest) = Feed::new();
     let links = TrainerLinks {
         queue: learner.queue.clone(),
         books: learner.books.clone(),
@@ -185,7 +193,8 @@ pub async fn run(
             (false, _) => MetricsWriter::silent(),
             (true, false) => MetricsWriter::create(&run_directory.join(METRICS))?,
             (true, true) => MetricsWriter::append(&run_directory.join(METRICS))?,
-        },
+        }
+        .with_feed(http.is_some().then_some(feed)),
         checkpoints: Saver::start(&run_directory, &learner.config, version)?.map(|saver| {
             Checkpoints {
                 saver,
@@ -199,16 +208,19 @@ pub async fn run(
     let edge = learner.edge(queue_in, publications.clone());
     // Its router is large, and would be moved with every future around it.
     let serving = Box::pin(service::serve_guarded(listener, edge, security)).await?;
+    let http_url = shown::http_url(http.as_ref());
+    // Requests are answered for as long as it is held.
+    let _monitor = http.map(|http| learner.show(http, latest, publications.clone()));
     on_event(LearnerEvent::Listening {
         address: address.to_string(),
         run_id: life.run_id,
         device: learner.device.clone(),
         device_reason,
+        http: http_url,
     });
     let trainer = learner.start_trainer(device, links, updater_state)?;
-    let report = learner
-        .until_done(serving, publications, trainer, &shutdown)
-        .await?;
+    // In a box: the future of a whole run is large, and whoever awaits it would carry all of it.
+    let report = Box::pin(learner.until_done(serving, publications, trainer, &shutdown)).await?;
     let summary = learner.results(&report, &run_directory)?;
     on_event(LearnerEvent::Finished {
         summary: Box::new(summary.clone()),

@@ -163,6 +163,9 @@ pub enum LearnerEvent {
         device: String,
         /// Why there.
         device_reason: String,
+        /// Where the run can be watched; none if it cannot.
+        #[serde(default)]
+        http: Option<String>,
     },
     /// Live numbers, every `telemetry.progress_interval_ms`.
     Progress(Progress),

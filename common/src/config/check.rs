@@ -6,6 +6,7 @@ mod lag;
 mod limits;
 mod security;
 mod separate;
+mod telemetry;
 
 use std::fmt::Display;
 
@@ -125,6 +126,7 @@ impl Config {
         self.security_faults(&mut faults);
         self.limit_faults(&mut faults);
         self.checkpoint_faults(&mut faults);
+        self.telemetry.http_faults(&mut faults);
         faults.0
     }
 

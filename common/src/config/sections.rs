@@ -460,6 +460,9 @@ sections! {
         log_format: LogFormat = LogFormat::Text;
         /// Whether `metrics.jsonl` is written, one line an update; the summary does without it.
         metrics: bool = true;
+        /// Address at which the learner shows itself over HTTP: a page, `/metrics` for Prometheus, `/health`; "none" does not.
+        /// Only this machine can be let in, such as by "127.0.0.1:9090"; port 0 takes a free one.
+        http: Option<SocketAddr> = None;
         /// Milliseconds between two reports of progress.
         progress_interval_ms: u64 = 500;
         /// Seconds without an update, or with an actor that loads no newer parameters, after which the watchdog warns.

@@ -188,6 +188,7 @@ optional! {
     String: "text, or \"none\"",
     PathBuf: "a path, or \"none\"",
     Vec<usize>: "a list of whole numbers or \"none\"",
+    SocketAddr: "an IP address and port, such as \"127.0.0.1:9090\", or \"none\"",
 }
 
 /// Defines an enum whose variants are chosen by a word.

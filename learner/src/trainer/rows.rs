@@ -8,6 +8,7 @@ use crate::{
     ledger::LedgerCounts,
     metrics::{Metric, Row},
     quarantine::Quarantine,
+    verdict::TimeShares,
 };
 
 /// In the order of [`ByCause`](crate::lag::causes::ByCause).
@@ -60,6 +61,17 @@ impl Row {
         self.set(Metric::RhoSaturation, update.rho_saturation);
         self.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
         self.set(Metric::LogRatioLagZeroMean, update.mean_abs_log_ratio_lag0);
+    }
+
+    /// Where the time went so far.
+    pub(super) fn set_time(&mut self, shares: &TimeShares) {
+        self.set(Metric::LearnerBusy, shares.learner_busy);
+        self.set(Metric::LearnerWaiting, shares.learner_waiting);
+        self.set(Metric::LearnerMeasuring, shares.learner_measuring);
+        self.set(Metric::ActorsBlocked, shares.actors_blocked);
+        self.set(Metric::ActorsEnvironment, shares.actors_environment);
+        self.set(Metric::ActorsInference, shares.actors_inference);
+        self.set(Metric::ActorsSending, shares.actors_sending);
     }
 
     /// The lag of the steps of one update.

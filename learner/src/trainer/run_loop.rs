@@ -445,6 +445,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::EnvSteps, self.env_steps() as f64);
         row.set(Metric::Updates, self.tally.updates as f64);
         row.set(Metric::ReusedSteps, self.tally.reused_steps as f64);
+        row.set(Metric::RolledBack, self.tally.updates_rolled_back as f64);
         row.set(Metric::WallSeconds, wall_s);
         let rate = self.tally.trained_steps as f64 / wall_s.max(f64::MIN_POSITIVE);
         row.set(Metric::StepsPerSecond, rate);
@@ -455,9 +456,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         let mean_length = self.tally.length_mean().unwrap_or(none);
         row.set(Metric::EpisodicLength, mean_length);
         let shares = self.tally.time_shares();
-        row.set(Metric::LearnerBusy, shares.learner_busy);
-        row.set(Metric::LearnerWaiting, shares.learner_waiting);
-        row.set(Metric::ActorsBlocked, shares.actors_blocked);
+        row.set_time(&shares);
         row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
         row.set(Metric::QueueFill, self.links.queue.fill());
         row.set_update(update);

@@ -152,6 +152,15 @@ impl Check<'_> {
                 self.jobs_max
             )]);
         }
+        if let Some(http) = config.telemetry.http
+            && self.jobs_max > 1
+            && http.port() != 0
+        {
+            return Err(vec![format!(
+                "`telemetry.http` is {http}, but {} runs at the same time cannot share a port; use port 0 or --jobs 1",
+                self.jobs_max
+            )]);
+        }
         Ok(config)
     }
 
