@@ -16,10 +16,11 @@ mod keys;
 mod lab;
 mod resume;
 mod security;
+mod status;
 
 pub(crate) use resume::Resume;
 
-use crate::verbs::{Bench, Eval, Keys, Lab, Soak, Thoroughness};
+use crate::verbs::{Bench, Eval, Keys, Lab, Soak, Status, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub(crate) enum Command {
         /// Where it is.
         directory: PathBuf,
     },
+    /// Shows a running learner.
+    Status(Status),
     /// Measures how fast environments are stepped.
     BenchEnvironment {
         /// Where the configuration comes from.
@@ -148,7 +151,7 @@ const fn flag(long: &'static str, value_name: &'static str, key: &'static str) -
 /// Flags of every verb that reads a configuration.
 const COMMON_FLAGS: [Flag; 1] = [flag("log-format", "text|json", "telemetry.log_format")];
 /// Flags of the verbs that train.
-const TRAINING_FLAGS: [Flag; 8] = [
+const TRAINING_FLAGS: [Flag; 9] = [
     flag("env", "ID", "environment.id"),
     flag("envs-per-actor", "K", "actor.environments_per_actor"),
     flag("total-steps", "N", "run.total_steps"),
@@ -157,6 +160,7 @@ const TRAINING_FLAGS: [Flag; 8] = [
     flag("device", "auto|cpu|gpu", "learner.device"),
     flag("out", "DIR", "run.out"),
     flag("name", "NAME", "run.name"),
+    flag("http", "ADDRESS", "telemetry.http"),
 ];
 const LAG_FLAGS: [Flag; 4] = [
     flag(
@@ -220,6 +224,7 @@ fn program() -> Clap {
         .subcommand(eval::verb())
         .subcommand(lab::verb())
         .subcommand(lab::report_verb())
+        .subcommand(status::verb())
         .subcommand(envs::verb())
         .subcommand(bench::verb())
         .subcommand(keys::verb())
@@ -355,6 +360,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
         "eval" => eval::command(matches)?,
         "lab" => lab::command(matches)?,
         "report" => lab::report_command(matches)?,
+        "status" => status::command(matches)?,
         "envs" => envs::command(matches)?,
         "bench" => bench::command(matches)?,
         "config" => match matches.subcommand()? {
@@ -410,51 +416,4 @@ fn layers(matches: &ArgMatches) -> Layers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Command, clap::Error> {
-        parse(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn clap_finds_no_fault_in_the_definition() {
-        program().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_names_a_key_that_exists() {
-        let flags = COMMON_FLAGS
-            .iter()
-            .chain(&TRAINING_FLAGS)
-            .chain(&LAG_FLAGS)
-            .chain([&DETERMINISTIC_SWITCH, &ACTORS_FLAG, &LISTEN_FLAG])
-            .chain(security::flags());
-        for flag in flags {
-            assert!(
-                KEYS.iter().any(|key| key.path == flag.key),
-                "--{} stands for the unknown key {}",
-                flag.long,
-                flag.key
-            );
-        }
-    }
-
-    #[test]
-    fn flags_win_over_set() {
-        let Command::Train {
-            layers, reports, ..
-        } = parsed("springbok train --seed 7 --set run.seed=3 --json --no-progress").unwrap()
-        else {
-            panic!("not train");
-        };
-        assert_eq!(layers.sets, ["run.seed=3", "run.seed=7"]);
-        assert!(reports.json && !reports.progress);
-    }
-
-    #[test]
-    fn the_run_directory_belongs_to_the_launcher() {
-        assert!(parsed("springbok learner --run-directory x").is_err());
-        assert!(parsed("springbok learner --supervised --run-directory x").is_ok());
-    }
-}
+mod tests;

@@ -40,7 +40,8 @@ fn assert_contains(text: &str, part: &str) {
 fn help_names_every_verb_and_the_exit_codes() {
     let text = stdout(&run(&["--help"], 0));
     for part in [
-        "train", "learner", "actor", "eval", "lab", "report", "envs", "bench", "config", "130",
+        "train", "learner", "actor", "eval", "lab", "report", "status", "envs", "bench", "config",
+        "130",
     ] {
         assert_contains(&text, part);
     }

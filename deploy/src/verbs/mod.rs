@@ -20,12 +20,14 @@ mod learner;
 mod report;
 mod resume;
 mod soak;
+mod status;
 mod train;
 
 pub(crate) use envs::Thoroughness;
 pub(crate) use eval::Eval;
 pub(crate) use keys::Keys;
 pub(crate) use lab::Lab;
+pub(crate) use status::{Status, Target as StatusTarget};
 
 /// Does what `command` asks, with the environments of `registry`.
 ///
@@ -60,6 +62,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Eval(eval) => eval::run(&eval, &registry),
         Command::Lab(lab) => lab::run(&lab, &registry),
         Command::Report { directory } => report::run(&directory),
+        Command::Status(status) => status::run(&status),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),
         Command::Keys(keys) => keys::run(&keys),

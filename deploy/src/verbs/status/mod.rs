@@ -1,0 +1,149 @@
+//! `springbok status`: how a running learner is doing, once or again and again; or only whether it serves.
+
+mod client;
+mod table;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    thread,
+    time::Duration,
+};
+
+use springbok_learner::monitor::status::Status as Shown;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use self::client::unavailable;
+use super::runtime;
+use crate::{
+    exit::{Exit, Failure},
+    output,
+};
+
+/// Between two looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For connecting to a learner, and for its answer.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Goes to the upper left corner of a terminal and clears it.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// What is asked of whom.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// Everything, of a learner's page.
+    Run(String),
+    /// Whether it serves, of a learner's page.
+    Health(String),
+    /// Whether it serves, of the address that actors connect to.
+    Learner(String),
+}
+
+/// What to show.
+#[derive(Debug)]
+pub(crate) struct Status {
+    /// Of whom.
+    pub(crate) target: Target,
+    /// Whether to go on.
+    pub(crate) watch: bool,
+    /// Whether to print JSON.
+    pub(crate) json: bool,
+}
+
+/// Shows it.
+pub(super) fn run(status: &Status) -> Result<(), Failure> {
+    match &status.target {
+        Target::Run(url) if status.watch => watch(url, status.json),
+        Target::Run(url) => {
+            let shown = fetch(url)?;
+            if status.json {
+                output::json(&shown);
+            } else {
+                output::line(table::in_words(&shown).trim_end());
+            }
+            Ok(())
+        }
+        Target::Health(url) => {
+            let answer = client::get(url, "/health")?;
+            let word = String::from_utf8_lossy(&answer.body);
+            serves(answer.code == 200, url, word.trim())
+        }
+        Target::Learner(url) => runtime()?.block_on(probe(url)),
+    }
+}
+
+fn fetch(url: &str) -> Result<Shown, Failure> {
+    let answer = client::get(url, "/status")?;
+    let status = serde_json::from_slice(&answer.body).ok();
+    status.filter(|_| answer.code == 200).ok_or_else(|| {
+        let why = format!(
+            "it answers {} and no status; is it a learner of this release?",
+            answer.code
+        );
+        unavailable(url, why)
+    })
+}
+
+/// Shows it until the learner is gone; only a learner that was never there is a failure.
+fn watch(url: &str, json: bool) -> Result<(), Failure> {
+    let mut shown = fetch(url)?;
+    let clear = if io::stdout().is_terminal() && !json {
+        CLEAR
+    } else {
+        ""
+    };
+    loop {
+        let text = if json {
+            serde_json::to_string(&shown).unwrap_or_default() + "\n"
+        } else {
+            table::in_words(&shown) + "\n"
+        };
+        let mut stdout = io::stdout().lock();
+        let written = write!(stdout, "{clear}{text}").and_then(|()| stdout.flush());
+        drop(stdout);
+        if written.is_err() {
+            // Nobody reads any more.
+            return Ok(());
+        }
+        thread::sleep(WATCH_INTERVAL);
+        match fetch(url) {
+            Ok(next) => shown = next,
+            Err(gone) => {
+                output::notice(&gone.text);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Asks the standard health service, as container schedulers do.
+async fn probe(url: &str) -> Result<(), Failure> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| {
+        Failure::usage(format!(
+            "{url:?} is no address of a learner ({error}); write it as http://127.0.0.1:5005"
+        ))
+    })?;
+    let endpoint = endpoint
+        .connect_timeout(PROBE_TIME_MAX)
+        .timeout(PROBE_TIME_MAX);
+    let channel = endpoint.connect().await;
+    let channel = channel.map_err(|error| Failure::caused(Exit::Passed(69).code(), &error))?;
+    let request = HealthCheckRequest::default();
+    let answer = HealthClient::new(channel).check(request).await;
+    let answer = answer.map_err(|status| unavailable(url, status.message()))?;
+    let status = answer.into_inner().status();
+    let word = status.as_str_name().to_lowercase();
+    serves(status == ServingStatus::Serving, url, &word)
+}
+
+fn serves(yes: bool, url: &str, word: &str) -> Result<(), Failure> {
+    if yes {
+        output::line(word);
+        return Ok(());
+    }
+    let text = format!("the learner at {url} does not serve actors now: {word}");
+    Err(Failure::new(Exit::Passed(69), text))
+}

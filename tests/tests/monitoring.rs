@@ -1,0 +1,71 @@
+//! The promise: a run can be watched while it goes on, from outside and without disturbing it.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    process::{Command, Output},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use springbok_tests::{assert_ledger_closes, train};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_springbok-under-test");
+
+fn status(arguments: &[&str], code: i32) -> Output {
+    let output = Command::new(BINARY)
+        .arg("status")
+        .args(arguments)
+        .output()
+        .expect("the program starts");
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{arguments:?}: {output:?}"
+    );
+    output
+}
+
+#[test]
+fn a_run_is_shown_while_it_goes_on_and_missed_when_it_is_gone() {
+    let minute = Duration::from_secs(120);
+    let mut run = train(
+        BINARY,
+        &["--total-steps", "1000000000", "--http", "127.0.0.1:0"],
+    );
+    let said = run.program.wait_for("listening on ", minute);
+    let learner = said.rsplit_once("listening on ").unwrap().1;
+    let learner = format!("http://{learner}");
+    let said = run.program.wait_for("watch it at ", minute);
+    let url = said.rsplit_once("watch it at ").unwrap().1;
+    run.program.wait_for(" 2 actors", minute);
+
+    status(&[url, "--probe"], 0);
+    status(&["--learner", &learner, "--probe"], 0);
+    let shown: Value = serde_json::from_slice(&status(&[url, "--json"], 0).stdout).unwrap();
+    assert_eq!(shown["phase"], "serving");
+    assert_eq!(shown["run"]["environment"], "CartPole-v1");
+    assert_eq!(shown["present"], 2);
+    assert_ledger_closes(&shown);
+    let words = String::from_utf8(status(&[url], 0).stdout).unwrap();
+    for part in [
+        "serving: CartPole-v1 seed 1",
+        "ledger      closes: ",
+        "bottleneck  ",
+    ] {
+        assert!(words.contains(part), "{part:?} is not in:\n{words}");
+    }
+
+    run.program.signal(Signal::INT);
+    run.wait(minute).assert_done();
+    for gone in [
+        &[url][..],
+        &[url, "--probe"],
+        &["--learner", &learner, "--probe"],
+    ] {
+        let said = status(gone, 69).stderr;
+        assert!(!said.is_empty(), "{gone:?} says why");
+    }
+    status(&["https://127.0.0.1:1"], 64);
+}
