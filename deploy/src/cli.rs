@@ -3,9 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{
-    Arg, ArgAction, ArgMatches, Command as Clap, builder::PossibleValuesParser, value_parser,
-};
+use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 use springbok_common::config::KEYS;
 
 mod bench;

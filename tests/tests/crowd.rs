@@ -40,7 +40,7 @@ fn actors(url: &str, count: usize) -> Vec<Program> {
 fn most_in_a_second(moments: &[Instant]) -> usize {
     let within = |begin: &Instant| {
         let second = *begin..*begin + Duration::from_secs(1);
-        moments.iter().filter(|at| second.contains(at)).count()
+        moments.iter().filter(|at| second.contains(*at)).count()
     };
     moments.iter().map(within).max().unwrap_or(0)
 }

@@ -25,7 +25,8 @@ fn evicted(places: &[Place]) -> Vec<usize> {
 #[tokio::test]
 async fn at_either_limit_the_oldest_unknown_connection_makes_room() {
     // (total, per address, address of the nth connection)
-    let cases: [(usize, usize, fn(u8) -> u8); 2] = [(3, 3, |n| n), (9, 3, |_| 1)];
+    type Address = fn(u8) -> u8;
+    let cases: [(usize, usize, Address); 2] = [(3, 3, |n| n), (9, 3, |_| 1)];
     for (total, per_peer, address) in cases {
         let places = places(total, per_peer);
         let mut taken: Vec<Place> = (0..2)
