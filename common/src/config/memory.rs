@@ -140,7 +140,7 @@ impl Config {
 #[must_use]
 pub fn message_bytes_read_max(message_bytes_max: usize, agreement: &Agreement) -> usize {
     /// A greeting is small, but not nothing.
-    const GREETING_BYTES: usize = 16 * 1024;
+    const GREETING_BYTES: usize = 64 * 1024;
     unroll_message_bytes(agreement)
         .saturating_add(GREETING_BYTES)
         .min(message_bytes_max)
