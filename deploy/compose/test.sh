@@ -15,6 +15,8 @@ export COMPOSE_PROJECT_NAME=springboktest$$ RUN_NAME=test SPRINGBOK_IMAGE=spring
 export ACTOR_CPUS=0.5 LEARNER_CPUS=1.5
 project=$COMPOSE_PROJECT_NAME
 actors=4
+SECRETS=$(mktemp -d)
+export SECRETS
 override=$(mktemp --suffix=.yaml)
 if command -v docker-compose >/dev/null; then compose_command=(docker-compose); else compose_command=(docker compose); fi
 compose() { "${compose_command[@]}" -f "$here/compose.yaml" -f "$override" "$@"; }
@@ -31,7 +33,7 @@ fail() {
 cleanup() {
     status=$?
     if [ -z "${KEEP:-}" ]; then compose down --volumes --timeout 15 >/dev/null 2>&1 || status=1; fi
-    rm -f "$override"
+    rm -rf "$override" "$SECRETS"
     exit "$status"
 }
 trap cleanup EXIT
@@ -103,6 +105,9 @@ if docker run --rm --network none "$SPRINGBOK_IMAGE" learner --help | grep -- '-
     resumes=true
 fi
 
+"$here/keys.sh" >/dev/null
+ok 'certificates, keys and a token are made by the image'
+
 compose up -d --scale "actor=$actors" >/dev/null 2>&1 || fail 'up'
 learner=$(container learner)
 until_true 60 'the learner is healthy' healthy
@@ -111,9 +116,19 @@ until_true 60 "$actors actors have joined" exactly actors/present "$actors"
 [ "$(docker exec "$learner" id -u)" -ne 0 ] || fail 'the learner runs as root'
 ! docker exec "$learner" sh -c ': >/usr/local/bin/x' 2>/dev/null || fail 'the root file system can be written'
 [ "$(inspect '{{.HostConfig.Memory}}' "$(container actor)")" -eq $((512 * 1024 * 1024)) ] || fail 'no memory limit'
+! docker exec "$learner" sh -c 'ls /run/secrets' | grep ca.key >/dev/null || fail "the authority's key is in a container"
 ok 'not root, read-only root file system, limited memory'
 [ "$(docker network inspect -f '{{.Internal}}' "${project}_training")" = true ] || fail 'the network leads outside'
 ok 'the network is internal'
+
+# One who has neither a certificate nor the token, on the same network.
+status=0
+docker run --rm --network "${project}_training" --volume "$SECRETS/ca.pem:/ca.pem:ro" \
+    --env SPRINGBOK__ACTOR__LEARNER_WAIT_S_MAX=3 "$SPRINGBOK_IMAGE" \
+    actor --learner https://learner:5005 --ca /ca.pem >/dev/null 2>&1 || status=$?
+[ "$status" -eq 69 ] || fail "a stranger left with $status instead of 69"
+exactly actors/present "$actors" || fail 'a stranger is let in'
+ok 'a stranger is not let in'
 
 victim=$(container actor 2)
 crash "$victim"

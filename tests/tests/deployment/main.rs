@@ -16,10 +16,27 @@ mod slurm;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use tempfile::TempDir;
 
 /// The program under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_springbok-under-test");
+
+/// Certificates, keys and a token, as the program makes them for a learner called "learner", in the folder `keys` of a
+/// directory that vanishes.
+pub(crate) fn keys() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new(BINARY)
+        .args(["keys", "--host", "learner", "--out"])
+        .arg(folder.path().join("keys"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{said}");
+    folder
+}
 
 /// A path of the repository.
 pub(crate) fn at(path: &str) -> PathBuf {

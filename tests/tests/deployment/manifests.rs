@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use crate::{BINARY, at, files, lines_of, read};
+use crate::{BINARY, at, files, keys, lines_of, read};
 
-const CONFIGURATIONS: [&str; 2] = [
+const CONFIGURATIONS: [&str; 3] = [
     "deploy/compose/springbok.toml",
     "deploy/kubernetes/base/springbok.toml",
+    "deploy/kubernetes/overlays/tls/springbok.toml",
 ];
 
 fn listening_port(configuration: &str) -> String {
@@ -72,9 +73,12 @@ fn a_port_that_is_named_exists() {
 
 #[test]
 fn configurations_are_without_fault() {
+    let made = keys();
     for file in CONFIGURATIONS {
         let check = Command::new(BINARY)
-            .args(["config", "check", "--config"])
+            .args(["config", "check", "--keys"])
+            .arg(made.path().join("keys"))
+            .arg("--config")
             .arg(at(file))
             .output()
             .unwrap();
@@ -213,6 +217,53 @@ fn the_image_is_built_from_every_member_of_the_workspace() {
             assert!(made || at(source).exists(), "{source}");
         }
     }
+}
+
+#[test]
+fn secrets_are_files_that_keys_makes() {
+    let folder = keys();
+    let made = folder.path().join("keys");
+    let places = [
+        ("deploy/compose/compose.yaml", "/secrets}/", 6),
+        ("deploy/compose/host-actors.yaml", "/secrets}/", 4),
+        (
+            "deploy/kubernetes/overlays/tls/kustomization.yaml",
+            "=keys/",
+            8,
+        ),
+    ];
+    for (file, before, count) in places {
+        let text = read(file);
+        let mut seen = 0;
+        for (i, _) in text.match_indices(before) {
+            let name = text[i + before.len()..].split_whitespace().next().unwrap();
+            assert!(made.join(name).is_file(), "{file}: {name}");
+            assert_ne!(name, "ca.key", "{file} hands out the authority itself");
+            seen += 1;
+        }
+        assert_eq!(seen, count, "{file}");
+    }
+}
+
+#[test]
+fn the_tls_overlay_replaces_the_word_after_learner() {
+    let actors = read("deploy/kubernetes/base/actors.yaml");
+    let arguments = actors.split("args:\n").nth(1).unwrap();
+    let url = lines_of(arguments)
+        .take_while(|line| !line.ends_with("--learner"))
+        .count()
+        + 1;
+    let overlay = read("deploy/kubernetes/overlays/tls/kustomization.yaml");
+    let host = overlay
+        .split("--host ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    assert!(overlay.contains(&format!(
+        "/containers/0/args/{url}\n        value: https://{host}:"
+    )));
 }
 
 #[test]

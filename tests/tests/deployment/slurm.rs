@@ -72,8 +72,8 @@ impl Cluster {
         self.folder.path().join("runs").join("job")
     }
 
-    /// What a node does with the script of job 4711: one learner and two actors on one node.
-    fn start(&self, arguments: &[&str]) -> Program {
+    /// What the first of `nodes` does with the script of job 4711: one learner and two actors. All are here.
+    fn start(&self, nodes: u32, arguments: &[&str]) -> Program {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -87,7 +87,7 @@ impl Cluster {
             .env("PATH", format!("{}:{path}", self.folder.path().display()))
             .env("SLURM_JOB_ID", "4711")
             .env("SLURM_JOB_NODELIST", "node[1]")
-            .env("SLURM_JOB_NUM_NODES", "1")
+            .env("SLURM_JOB_NUM_NODES", nodes.to_string())
             .env("SLURM_NTASKS", "3")
             .env("SLURM_SUBMIT_DIR", at(""))
             // However often it was queued again: only crashes are counted out.
@@ -110,9 +110,22 @@ impl Cluster {
 
 #[test]
 fn a_job_that_is_preempted_is_queued_again_and_then_done() {
+    preempt(1);
+}
+
+/// Beyond one node with keys of its own, which are renewed when it begins again.
+#[test]
+fn so_is_a_job_on_several_nodes_which_makes_keys() {
+    let cluster = preempt(2);
+    let mut keys = cluster.run().into_os_string();
+    keys.push(".keys");
+    assert!(PathBuf::from(keys).join("token").is_file());
+}
+
+fn preempt(nodes: u32) -> Cluster {
     let cluster = Cluster::new();
     let arguments = ["--total-steps", "60000"];
-    let mut job = cluster.start(&arguments);
+    let mut job = cluster.start(nodes, &arguments);
     // Both actors have joined, so the learner trains.
     job.wait_for("actor joined", Duration::from_secs(60));
     job.wait_for("actor joined", Duration::from_secs(60));
@@ -122,7 +135,9 @@ fn a_job_that_is_preempted_is_queued_again_and_then_done() {
     assert_eq!(cluster.requeued(), "4711\n");
     assert!(cluster.summary()["env_steps"].as_u64().unwrap() < 60_000);
 
-    let ended = cluster.start(&arguments).wait(Duration::from_secs(120));
+    let ended = cluster
+        .start(nodes, &arguments)
+        .wait(Duration::from_secs(120));
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert!(ended.stdout.contains("is done"), "{ended:?}");
     assert_eq!(
@@ -133,13 +148,14 @@ fn a_job_that_is_preempted_is_queued_again_and_then_done() {
     let summary = cluster.summary();
     assert!(summary["env_steps"].as_u64().unwrap() >= 60_000);
     assert_eq!(summary["actors"]["lost"], 0);
+    cluster
 }
 
 #[test]
 fn a_fault_of_the_configuration_is_not_tried_again() {
     let cluster = Cluster::new();
     let ended = cluster
-        .start(&["--set", "actor.unroll_length=0"])
+        .start(1, &["--set", "actor.unroll_length=0"])
         .wait(Duration::from_secs(60));
     assert_eq!(ended.code(), 64, "{ended:?}");
     assert_eq!(cluster.requeued(), "");
