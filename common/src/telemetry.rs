@@ -138,10 +138,12 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_plain_and_short() {
+        // As the subscriber does it: each event is written at once.
+        let write = |line: String| Tee.write_all(line.as_bytes()).unwrap();
         for line in 0..=TAIL_LINES_MAX {
-            writeln!(Tee, "\u{1b}[32m INFO\u{1b}[0m line {line}").unwrap();
+            write(format!("\u{1b}[32m INFO\u{1b}[0m line {line}\n"));
         }
-        writeln!(Tee, "{}", "\u{e4}".repeat(TAIL_LINE_BYTES_MAX)).unwrap();
+        write(format!("{}\n", "\u{e4}".repeat(TAIL_LINE_BYTES_MAX)));
         let tail = log_tail();
         assert_eq!(tail.len(), TAIL_LINES_MAX);
         assert_eq!(tail[0], " INFO line 2");
