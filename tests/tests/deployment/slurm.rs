@@ -124,8 +124,8 @@ fn so_is_a_job_on_several_nodes_which_makes_keys() {
 
 fn preempt(nodes: u32) -> Cluster {
     let cluster = Cluster::new();
-    let arguments = ["--total-steps", "60000"];
-    let mut job = cluster.start(nodes, &arguments);
+    // Far more than it will get to, however quick the machine is.
+    let mut job = cluster.start(nodes, &["--total-steps", "1000000000"]);
     // Both actors have joined, so the learner trains.
     job.wait_for("actor joined", Duration::from_secs(60));
     job.wait_for("actor joined", Duration::from_secs(60));
@@ -133,10 +133,11 @@ fn preempt(nodes: u32) -> Cluster {
     let ended = job.wait(Duration::from_secs(60));
     assert_eq!(ended.code(), 75, "{ended:?}");
     assert_eq!(cluster.requeued(), "4711\n");
-    assert!(cluster.summary()["env_steps"].as_u64().unwrap() < 60_000);
 
+    let trained = cluster.summary()["trained_steps"].as_u64().unwrap();
+    let steps = trained + 30_000;
     let ended = cluster
-        .start(nodes, &arguments)
+        .start(nodes, &["--total-steps", &steps.to_string()])
         .wait(Duration::from_secs(120));
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert!(ended.stdout.contains("is done"), "{ended:?}");
@@ -146,7 +147,9 @@ fn preempt(nodes: u32) -> Cluster {
         "a job that was done was queued again"
     );
     let summary = cluster.summary();
-    assert!(summary["env_steps"].as_u64().unwrap() >= 60_000);
+    assert!(summary["trained_steps"].as_u64().unwrap() >= steps);
+    // Without a step there was nothing to go on with, and the run began anew.
+    assert_eq!(summary["epoch"], 1 + u64::from(trained > 0));
     assert_eq!(summary["actors"]["lost"], 0);
     cluster
 }
