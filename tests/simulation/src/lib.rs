@@ -1,2 +1,25 @@
 //! The real service and the real client on a simulated network, under faults that one seed decides.
+//!
+//! One thread, a simulated network and a simulated time (turmoil). The learner's service, books, queue, gate and
+//! publisher and the actor's client and session are the real ones; the trainer and whoever makes unrolls are tasks of
+//! this crate. [`simulate`] runs one seed: first a time of faults, then one without, in which everything has to recover.
+//! What may never happen is in [`invariants`], one file for each.
 #![forbid(unsafe_code)]
+
+mod actor;
+mod chance;
+mod disk;
+pub mod invariants;
+mod learner;
+mod network;
+mod plan;
+mod planted;
+mod run;
+mod truth;
+mod work;
+
+pub use self::{
+    planted::Planted,
+    run::{Outcome, simulate},
+    truth::Violation,
+};

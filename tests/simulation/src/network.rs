@@ -1,0 +1,119 @@
+//! The simulated network where the real parts expect sockets.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper_util::rt::TokioIo;
+use rand::RngExt;
+use rand_pcg::Pcg64;
+use springbok_actor::world::Dial;
+use springbok_learner::service::Listen;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::truth::Shared;
+
+/// Where the learner listens.
+pub(crate) const PORT: u16 = 5555;
+
+/// The learner's ear.
+pub(crate) struct Ear(pub(crate) TcpListener);
+
+impl Listen for Ear {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await
+    }
+}
+
+/// Connects an actor; snapshots that come down may be damaged.
+pub(crate) fn dial(shared: &Shared, draw: Pcg64) -> Dial {
+    let (shared, draw) = (shared.clone(), Arc::new(std::sync::Mutex::new(draw)));
+    Arc::new(move |endpoint| {
+        let (shared, draw) = (shared.clone(), Arc::clone(&draw));
+        let connector = tower::service_fn(move |_| {
+            let (shared, draw) = (shared.clone(), Arc::clone(&draw));
+            async move {
+                let stream = TcpStream::connect(("learner", PORT)).await?;
+                let seed = draw.lock().map_or(0, |mut draw| draw.random());
+                Ok::<_, io::Error>(TokioIo::new(Damaging {
+                    stream,
+                    draw: rand::SeedableRng::seed_from_u64(seed),
+                    shared,
+                }))
+            }
+        });
+        Box::pin(async move { endpoint.connect_with_connector(connector).await })
+    })
+}
+
+/// A connection on which parameters may be damaged.
+struct Damaging {
+    stream: TcpStream,
+    draw: Pcg64,
+    shared: Shared,
+}
+
+/// As many bytes that repeat every four are parameters: nothing else that comes down looks like that.
+const RUN_BYTES: usize = 64;
+
+impl Damaging {
+    fn damage(&mut self, bytes: &mut [u8]) {
+        let per_mille = self.shared.damaged_per_mille();
+        if per_mille == 0 {
+            return;
+        }
+        let mut run = 0;
+        for at in 4..bytes.len() {
+            run = if bytes[at] == bytes[at - 4] {
+                run + 1
+            } else {
+                0
+            };
+            if run == RUN_BYTES {
+                if self.draw.random_ratio(per_mille, 1000) {
+                    bytes[at] ^= 1 << self.draw.random_range(0..8);
+                    self.shared.event("a snapshot is damaged on the way");
+                }
+                run = 0;
+            }
+        }
+    }
+}
+
+impl AsyncRead for Damaging {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.damage(&mut buffer.filled_mut()[before..]);
+        read
+    }
+}
+
+impl AsyncWrite for Damaging {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,52 @@
+//! Defects that are planted around the real parts, to see that the invariants find them.
+
+/// One defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// An unroll that arrives again is trained on again.
+    DedupeOff,
+    /// The fence admits one version more than the limit.
+    LagOffByOne,
+    /// Unrolls are acknowledged that the learner never takes into its books.
+    AcknowledgedUnseen,
+    /// Places in the queue that were taken are now and then not given back.
+    PermitLeak,
+    /// A learner that is started again keeps the epoch of its earlier life.
+    EpochKept,
+    /// A checkpoint counts as written before the disk has it.
+    NoFsync,
+    /// Parameters arrive half old and half new, and nobody looks at the checksum.
+    TornSnapshot,
+    /// The ledger does not hear of an update.
+    LedgerMiss,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DedupeOff,
+        Self::LagOffByOne,
+        Self::AcknowledgedUnseen,
+        Self::PermitLeak,
+        Self::EpochKept,
+        Self::NoFsync,
+        Self::TornSnapshot,
+        Self::LedgerMiss,
+    ];
+}
+
+impl Planted {
+    /// The invariants that may find it.
+    #[must_use]
+    pub fn found_by(self) -> &'static [&'static str] {
+        match self {
+            Self::DedupeOff => &["once"],
+            Self::LagOffByOne => &["age"],
+            Self::AcknowledgedUnseen | Self::LedgerMiss => &["accounts"],
+            Self::PermitLeak => &["liveness"],
+            Self::EpochKept => &["lives", "versions", "capacity"],
+            Self::NoFsync => &["durable"],
+            Self::TornSnapshot => &["snapshots"],
+        }
+    }
+}

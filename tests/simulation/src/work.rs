@@ -1,0 +1,98 @@
+//! The task that everyone works on: four steps of two environments with three numbers to see and two actions. Its
+//! parameters say which they are, and its unrolls which they are.
+
+use bytes::Bytes;
+use springbok_common::{
+    arrays::{Actions, Elements},
+    policy::payload_bytes,
+    spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
+    step::StepOutcome,
+    unroll::{Agreement, EpisodeSummary, Served, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
+};
+
+/// What both sides agree on.
+pub(crate) fn agreement() -> Agreement {
+    let environment = EnvironmentSpec::new(
+        "Simulated-v0",
+        ObservationSpec::floats([3], [-1.0, 1.0]),
+        ActionSpec::Discrete(2),
+    );
+    Agreement {
+        network: NetworkSpec::mlp(&environment, vec![4], Activation::Relu, false),
+        environment,
+        rollout: RolloutShape {
+            unroll_length: 4,
+            environments: 2,
+        },
+    }
+}
+
+/// The parameters of `version` in a `life` of the learner: the same number again and again, and no other's.
+pub(crate) fn parameters(life: u32, version: u64) -> Bytes {
+    let number = life.wrapping_mul(1 << 20).wrapping_add(version as u32) | 0x4000_0000;
+    let count = payload_bytes(&agreement().network) / 4;
+    number.to_le_bytes().repeat(count).into()
+}
+
+/// Parameters of which the second half is still that of the version before.
+pub(crate) fn torn_parameters(life: u32, version: u64) -> Bytes {
+    let (new, old) = (
+        parameters(life, version),
+        parameters(life, version.saturating_sub(1)),
+    );
+    let half = new.len() / 2;
+    [&new[..half], &old[half..]].concat().into()
+}
+
+/// The unroll `id`; `None` if the real checks refuse it.
+pub(crate) fn unroll(
+    agreement: &Agreement,
+    header: UnrollHeader,
+    served: Served,
+    id: u64,
+) -> Option<Unroll> {
+    let rows = agreement.rollout.steps();
+    let mut outcomes = vec![StepOutcome::Continued; rows];
+    outcomes[5] = StepOutcome::Truncated;
+    let parts = UnrollParts {
+        header,
+        observations: Elements::F32(vec![0.5; rows * 3]),
+        bootstrap_observations: Elements::F32(vec![0.25; 2 * 3]),
+        actions: Actions::Indices(vec![1; rows]),
+        action_masks: Vec::new(),
+        core_states: Vec::new(),
+        rewards: vec![1.0; rows],
+        behaviour_log_probs: vec![-0.7; rows],
+        outcomes,
+        final_rows: vec![5],
+        final_observations: Elements::F32(vec![0.0; 3]),
+        // Where the id travels.
+        episodes: vec![EpisodeSummary {
+            episode_return: id as f64,
+            length: 3,
+        }],
+        timing: UnrollTiming {
+            rollout_us: 100,
+            served,
+            ..UnrollTiming::default()
+        },
+    };
+    Unroll::new(parts, agreement).ok()
+}
+
+/// Which unroll this is.
+pub(crate) fn id_of(unroll: &Unroll) -> Option<u64> {
+    unroll
+        .parts()
+        .episodes
+        .first()
+        .map(|episode| episode.episode_return as u64)
+}
+
+/// The learner's life that made these parameters, as they say themselves.
+pub(crate) fn life_of(payload: &[u8]) -> u32 {
+    let first = payload
+        .first_chunk()
+        .map_or(0, |first| u32::from_le_bytes(*first));
+    (first & !0x4000_0000) >> 20
+}
