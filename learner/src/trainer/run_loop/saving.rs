@@ -27,7 +27,7 @@ pub struct TrainerState {
     pub tally: Tally,
     /// What was measured and done about policy lag.
     pub steering: SteeringState,
-    /// Ledger, audit and how far each actor had come.
+    /// Ledger and audit.
     pub books: BooksState,
     /// Past versions that may still be served, oldest first.
     shelf: Vec<(PolicyVersion, Blob)>,
