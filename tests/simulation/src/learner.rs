@@ -11,6 +11,7 @@ use springbok_common::{
     config::LimitsConfig,
     injection::LagInjection,
     policy::layout_fingerprint,
+    unroll::Agreement,
     version::{LearnerEpoch, PolicyVersion},
     wire::JoinTerms,
 };
@@ -30,6 +31,7 @@ use crate::{
     disk::Checkpoint,
     invariants,
     network::{Ear, PORT},
+    plan::Plan,
     planted::Planted,
     truth::{Running, Shared},
     work,
@@ -90,13 +92,7 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     let began_with = admission.ledger.counts().clone();
     let books = Books::new(admission);
     let (sender, receiver) = queue(plan.queue_unrolls);
-    let pacing = Pacing::new(GateLimits {
-        batch_unrolls: plan.batch_unrolls,
-        versions_per_batch: 1,
-        served_behind: 0,
-        budget_unrolls: None,
-        lag_versions_max: plan.lag_versions_max.filter(|_| plan.paced),
-    });
+    let pacing = Pacing::new(gate_limits(plan));
     let agreement = work::agreement();
     let (publisher, publications) =
         Publisher::new(fence.epoch, layout_fingerprint(&agreement.network), 0);
@@ -117,21 +113,7 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
             trained_unrolls: 0,
         });
     }
-    let terms = JoinTerms {
-        run_id,
-        epoch: fence.epoch,
-        actor_index: 0,
-        environment_id: agreement.environment.id.clone(),
-        environment_options: String::new(),
-        network: agreement.network.clone(),
-        rollout: agreement.rollout,
-        seed: plan.seed,
-        fingerprint: agreement.fingerprint(),
-        outbox_unrolls: plan.outbox_unrolls,
-        message_bytes_max: limits.message_bytes_max,
-        unrolls_per_snapshot: None,
-        life_versions: None,
-    };
+    let terms = terms(&shared, fence, &agreement, &limits);
     let inbox = Inbox {
         queue: sender,
         pacing: pacing.clone(),
@@ -164,6 +146,36 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     serving.ready().await;
     trainer.train().await;
     Ok(())
+}
+
+/// What an actor is told when it joins.
+fn terms(shared: &Shared, fence: Fence, agreement: &Agreement, limits: &LimitsConfig) -> JoinTerms {
+    JoinTerms {
+        run_id: fence.run_id,
+        epoch: fence.epoch,
+        actor_index: 0,
+        environment_id: agreement.environment.id.clone(),
+        environment_options: String::new(),
+        network: agreement.network.clone(),
+        rollout: agreement.rollout,
+        seed: shared.plan.seed,
+        fingerprint: agreement.fingerprint(),
+        outbox_unrolls: shared.plan.outbox_unrolls,
+        message_bytes_max: limits.message_bytes_max,
+        unrolls_per_snapshot: None,
+        life_versions: None,
+    }
+}
+
+/// What the gate keeps to.
+fn gate_limits(plan: &Plan) -> GateLimits {
+    GateLimits {
+        batch_unrolls: plan.batch_unrolls,
+        versions_per_batch: 1,
+        served_behind: 0,
+        budget_unrolls: None,
+        lag_versions_max: plan.lag_versions_max.filter(|_| plan.paced),
+    }
 }
 
 impl Trainer {
