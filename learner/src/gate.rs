@@ -10,8 +10,9 @@
 //!   way to the actor. (Where a batch makes R versions, ceil(n / B) is R times as much, and so is what is on its way; what
 //!   is served late on purpose is older by that.)
 //!
-//! Neither can deadlock: as many unrolls as make a batch may always be in flight. The first unrolls of a new actor are
-//! asked for too: it is sent no parameters before they are granted.
+//! The first unrolls of a new actor, an outbox full, are asked for too: it is sent no parameters before all are granted.
+//! Neither limit can deadlock. The budget never forbids a batch less one, which may wait for its last, and an outbox full,
+//! with which a new actor can bring it; the limit on the lag never forbids a batch, and goes with outboxes of one unroll.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,6 +24,8 @@ use std::{
 pub struct GateLimits {
     /// Unrolls in one batch.
     pub batch_unrolls: usize,
+    /// Unrolls that an actor is granted before it begins any.
+    pub outbox_unrolls: usize,
     /// Versions that each batch makes.
     pub versions_per_batch: u64,
     /// Versions by which actors may be served older parameters on purpose.
@@ -98,7 +101,7 @@ impl<A: Ord + Copy> Gate<A> {
         self.limits
     }
 
-    /// Changes the budget; as many as make a batch are always allowed.
+    /// Changes the budget; a batch less one and an outbox full are always allowed.
     pub fn set_budget(&mut self, unrolls: Option<usize>) {
         self.limits.budget_unrolls = unrolls;
     }
@@ -238,10 +241,11 @@ impl<A: Ord + Copy> Gate<A> {
         if in_flight <= batch {
             return true;
         }
+        let always = batch - 1 + self.limits.outbox_unrolls;
         let in_budget = self
             .limits
             .budget_unrolls
-            .is_none_or(|budget| in_flight <= budget);
+            .is_none_or(|budget| in_flight <= budget.max(always));
         in_budget
             && self.limits.lag_versions_max.is_none_or(|limit| {
                 let made = in_flight.div_ceil(batch) as u64 * self.limits.versions_per_batch;
@@ -272,11 +276,27 @@ mod tests {
     fn gate(batch: usize, budget: Option<usize>, limit: Option<u64>) -> Gate<u32> {
         Gate::new(GateLimits {
             batch_unrolls: batch,
+            outbox_unrolls: 1,
             versions_per_batch: 1,
             served_behind: 0,
             budget_unrolls: budget,
             lag_versions_max: limit,
         })
+    }
+
+    #[test]
+    fn a_new_actor_is_let_in_with_all_its_outbox_however_small_the_budget() {
+        let now = Instant::now();
+        for (batch, outbox) in [(1, 2), (2, 2), (3, 2), (2, 5)] {
+            let mut gate = gate(batch, Some(1), None);
+            gate.limits.outbox_unrolls = outbox;
+            // A batch waits for its last unroll, and whoever made the others is gone.
+            (1..batch).for_each(|_| gate.arrive(9, 6, true));
+            gate.open(0, outbox, now);
+            assert!(gate.grant(now) && gate.is_admitted(0), "{batch} {outbox}");
+            gate.open(1, outbox, now);
+            assert!(!gate.grant(now), "the budget holds for what is beyond");
+        }
     }
 
     #[test]

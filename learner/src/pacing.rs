@@ -234,6 +234,7 @@ mod tests {
     fn paced(budget: usize) -> Pacing {
         Pacing::new(GateLimits {
             batch_unrolls: 1,
+            outbox_unrolls: 1,
             versions_per_batch: 1,
             served_behind: 0,
             budget_unrolls: Some(budget),
@@ -282,6 +283,7 @@ mod tests {
     async fn without_a_limit_nothing_waits_and_nothing_is_counted() {
         let limits = GateLimits {
             batch_unrolls: 1,
+            outbox_unrolls: 1,
             versions_per_batch: 1,
             served_behind: 0,
             budget_unrolls: None,

@@ -133,6 +133,7 @@ impl Simulation {
     pub(crate) fn new(plan: Plan) -> Self {
         let gate = Gate::new(GateLimits {
             batch_unrolls: plan.batch,
+            outbox_unrolls: plan.outbox,
             versions_per_batch: 1,
             served_behind: 0,
             budget_unrolls: plan.budget,

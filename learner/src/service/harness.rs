@@ -54,6 +54,7 @@ pub(super) async fn start_injecting(
 pub(super) fn unpaced() -> Pacing {
     Pacing::new(GateLimits {
         batch_unrolls: 1,
+        outbox_unrolls: 1,
         versions_per_batch: 1,
         served_behind: 0,
         budget_unrolls: None,

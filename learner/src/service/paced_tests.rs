@@ -25,6 +25,7 @@ async fn paced(budget: usize, idle_s_max: u64) -> Harness {
     };
     let pacing = Pacing::new(GateLimits {
         batch_unrolls: 1,
+        outbox_unrolls: 1,
         versions_per_batch: 1,
         served_behind: 0,
         budget_unrolls: Some(budget),

@@ -58,6 +58,7 @@ pub fn gate_limits(config: &Config) -> GateLimits {
     GateLimits {
         batch_unrolls: config.learner.batch_unrolls,
         budget_unrolls: governor(config).map(|mut governor| governor.decide().budget_unrolls),
+        outbox_unrolls: config.actor.outbox_unrolls,
         versions_per_batch: config.learner.reuse as u64,
         served_behind: config.lag.inject.versions_max(),
         lag_versions_max: config.lag.max_versions.filter(|_| paced),

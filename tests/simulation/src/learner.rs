@@ -171,6 +171,7 @@ fn terms(shared: &Shared, fence: Fence, agreement: &Agreement, limits: &LimitsCo
 fn gate_limits(plan: &Plan) -> GateLimits {
     GateLimits {
         batch_unrolls: plan.batch_unrolls,
+        outbox_unrolls: plan.outbox_unrolls,
         versions_per_batch: 1,
         served_behind: 0,
         budget_unrolls: None,

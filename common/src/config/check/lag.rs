@@ -94,6 +94,14 @@ impl Config {
                  {inject} (`lag.inject`) = {least} versions behind at whatever pace; raise the limit to at least {least}"
             )
         });
+        let outbox = self.actor.outbox_unrolls;
+        faults.unless(outbox <= 1, || {
+            format!(
+                "`lag.over_limit` is \"pace\" and `actor.outbox_unrolls` is {outbox}, but an actor begins all of its outbox \
+                 before it can be paced, and where the limit forbids that it would never begin; set \
+                 `actor.outbox_unrolls` to 1"
+            )
+        });
     }
 
     fn zero_limit_faults(&self, faults: &mut Faults) {
@@ -205,6 +213,12 @@ mod tests {
             config.lag.max_versions = Some(9);
         });
         assert!(late[0].contains("2 (`learner.reuse`) + 8 (`lag.inject`) = 10 "));
+        let crowded = faults(|config| {
+            config.lag.over_limit = OverLimit::Pace;
+            config.lag.max_versions = Some(8);
+            config.actor.outbox_unrolls = 2;
+        });
+        assert!(crowded[0].contains("set `actor.outbox_unrolls` to 1"));
         assert_eq!(limited(OverLimit::DropStale, Some(0)), [""; 0]);
         assert_eq!(limited(OverLimit::DropOldest, None), [""; 0]);
     }
