@@ -2,23 +2,17 @@
 
 use std::{
     error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use bytes::Bytes;
 use springbok_common::{
     backoff::Backoff,
-    ids::{ActorId, RunId},
-    policy::{layout_fingerprint, payload_bytes},
-    snapshot::ParameterSnapshot,
+    ids::ActorId,
     spec::PROTOCOL_REVISION,
-    unroll::{Agreement, Served},
-    version::LearnerEpoch,
-    wire::{JoinTerms, RETRY_PUSHBACK, SnapshotAssembler, join_terms},
+    unroll::Agreement,
+    wire::{JoinTerms, RETRY_PUSHBACK, join_terms},
 };
 use springbok_proto::v1::{self, actor_message, training_client::TrainingClient};
 use tokio::{
@@ -29,11 +23,12 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
+    follower::Follower,
     options::{ActorError, ActorOptions},
     security::{Credentials, Security, endpoint},
     worker::Published,
@@ -46,9 +41,6 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// ... and is dead when a probe is not answered for so long.
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A draining learner may end the parameters shortly before its word of draining is read: so long the end of that
-/// stream alone is no loss.
-const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
 
 /// Looks for the learner and joins it, again and again with the same actor id.
 pub(crate) struct Seeker {
@@ -72,9 +64,11 @@ pub(crate) struct Seeker {
 pub(crate) struct Joined {
     /// What it said.
     pub(crate) terms: JoinTerms,
-    actor_id: ActorId,
+    /// Who joined.
+    pub(crate) actor_id: ActorId,
     channel: Channel,
-    credentials: Arc<Credentials>,
+    /// With what it proved who it is.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 /// Why there is no connection, and when it is worth trying again.
@@ -302,24 +296,9 @@ impl Link {
             .map_err(|status| causes(&status))?
             .into_inner();
 
-        let follower = Follower {
-            run_id: terms.run_id,
-            epoch: terms.epoch,
-            assembler: SnapshotAssembler::new(
-                layout_fingerprint(&agreement.network),
-                payload_bytes(&agreement.network),
-            ),
-            damaged_version: None,
-            cell: parameters.0,
-            refused: parameters.1,
-        };
-        let request = v1::ParametersRequest {
-            actor_id: actor_id_bytes(joined.actor_id),
-            run_id: Bytes::copy_from_slice(&terms.run_id.to_bytes()),
-            learner_epoch: terms.epoch.0,
-        };
+        let follower = Follower::new(joined, agreement, parameters);
         let mut parameters = JoinSet::new();
-        parameters.spawn(follower.follow(bounded_client(joined), joined.credentials.call(request)));
+        parameters.spawn(follower.follow());
         Ok(Self {
             outgoing: link_outgoing,
             incoming,
@@ -369,82 +348,8 @@ fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_messa
     }
 }
 
-/// Puts the snapshots of one parameter stream into the cell from which the rollout thread takes them.
-struct Follower {
-    run_id: RunId,
-    epoch: LearnerEpoch,
-    assembler: SnapshotAssembler,
-    /// The snapshot whose remaining chunks are skipped, so that it is counted once.
-    damaged_version: Option<u64>,
-    cell: Arc<watch::Sender<Option<Published>>>,
-    refused: Arc<AtomicU64>,
-}
-
-impl Follower {
-    /// Runs until the stream has ended; says why it did.
-    async fn follow(
-        mut self,
-        mut client: TrainingClient<Channel>,
-        request: Request<v1::ParametersRequest>,
-    ) -> String {
-        let cause = match client.stream_parameters(request).await {
-            Ok(stream) => self.take_all(stream.into_inner()).await,
-            Err(status) => causes(&status),
-        };
-        sleep(PARAMETERS_END_GRACE).await;
-        cause
-    }
-
-    async fn take_all(&mut self, mut chunks: Streaming<v1::SnapshotChunk>) -> String {
-        loop {
-            match chunks.message().await {
-                Ok(Some(chunk)) => self.take(chunk),
-                Ok(None) => return "it ended the parameter stream".to_owned(),
-                Err(status) => return causes(&status),
-            }
-        }
-    }
-
-    fn take(&mut self, chunk: v1::SnapshotChunk) {
-        if chunk.offset > 0 && self.damaged_version == Some(chunk.policy_version) {
-            return;
-        }
-        self.damaged_version = None;
-        let version = chunk.policy_version;
-        match self.assembler.push(chunk) {
-            Ok(None) => {}
-            Ok(Some((snapshot, served))) if snapshot.epoch() == self.epoch => {
-                self.publish(snapshot, served);
-            }
-            Ok(Some((snapshot, _))) => self.refuse(
-                version,
-                &format!("it is from epoch {}, not {}", snapshot.epoch(), self.epoch),
-            ),
-            Err(error) => {
-                self.damaged_version = Some(version);
-                self.refuse(version, &error.to_string());
-            }
-        }
-    }
-
-    /// What comes last wins: the learner knows which version is to be used, and may serve an older one on purpose.
-    fn publish(&self, snapshot: ParameterSnapshot, served: Served) {
-        self.cell.send_replace(Some(Published {
-            run_id: self.run_id,
-            snapshot,
-            served,
-            received: Instant::now().into_std(),
-        }));
-    }
-
-    fn refuse(&self, version: u64, cause: &str) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(version, cause, "refused a parameter snapshot");
-    }
-}
-
 /// A client with the agreed message limits in both directions.
-fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
+pub(crate) fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
     let bytes = joined.terms.message_bytes_max;
     TrainingClient::new(joined.channel.clone())
         .max_decoding_message_size(bytes)
@@ -458,7 +363,7 @@ async fn within<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {
     })
 }
 
-fn actor_id_bytes(id: ActorId) -> Bytes {
+pub(crate) fn actor_id_bytes(id: ActorId) -> Bytes {
     Bytes::copy_from_slice(&id.to_bytes())
 }
 

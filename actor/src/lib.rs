@@ -13,6 +13,7 @@ pub mod world;
 
 mod client;
 mod connect;
+mod follower;
 mod lives;
 mod options;
 mod pulse;

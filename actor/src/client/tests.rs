@@ -55,6 +55,7 @@ struct Scripted {
     agreement: Agreement,
     scripts: Vec<Vec<Answer>>,
     streams: AtomicUsize,
+    parameter_streams: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
     actor_ids: Mutex<Vec<Vec<u8>>>,
 }
@@ -94,6 +95,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         agreement,
         scripts,
         streams: AtomicUsize::new(0),
+        parameter_streams: AtomicUsize::new(0),
         seen: Mutex::default(),
         actor_ids: Mutex::default(),
     }
@@ -206,11 +208,13 @@ impl Training for Service {
         _request: Request<v1::ParametersRequest>,
     ) -> Result<Response<Self::StreamParametersStream>, Status> {
         let (chunks, stream) = mpsc::channel(4);
-        let mut damaged = snapshot_chunks(&self.0.snapshot(6), SERVED);
-        damaged[0].checksum ^= 1;
-        let whole = snapshot_chunks(&self.0.snapshot(7), SERVED);
+        let mut sent = snapshot_chunks(&self.0.snapshot(7), SERVED);
+        // Every other stream begins with a damaged snapshot, and nothing follows it.
+        if self.0.parameter_streams.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            sent[0].checksum ^= 1;
+        }
         tokio::spawn(async move {
-            for chunk in damaged.into_iter().chain(whole) {
+            for chunk in sent {
                 let _ = chunks.send(Ok(chunk)).await;
             }
             chunks.closed().await;
