@@ -76,11 +76,25 @@ impl Publisher {
     /// Makes `payload`, little-endian f32 in layout order, the newest version. Publishing a version again wakes the
     /// readers again.
     pub fn publish(&self, version: PolicyVersion, payload: Bytes) {
-        let newest = ParameterSnapshot::seal(self.epoch, version, self.layout, payload);
+        self.publish_after(Vec::new(), version, payload);
+    }
+
+    /// Puts the versions of `past`, oldest first, on the shelf and makes `payload` the newest, in one: nobody ever sees
+    /// one of the past versions as the newest. Who did in lock-step would make unrolls that nobody asked for.
+    pub fn publish_after(
+        &self,
+        past: Vec<(PolicyVersion, Bytes)>,
+        version: PolicyVersion,
+        payload: Bytes,
+    ) {
+        let seal =
+            |(version, payload)| ParameterSnapshot::seal(self.epoch, version, self.layout, payload);
+        let newest = seal((version, payload));
         let mut snapshots = match self.sender.borrow().as_ref() {
             Some(shelf) => shelf.snapshots.as_ref().clone(),
             None => VecDeque::new(),
         };
+        snapshots.extend(past.into_iter().map(seal));
         if snapshots
             .back()
             .is_some_and(|last| last.version() == version)
@@ -127,6 +141,25 @@ mod tests {
         assert_eq!(shelf.newest().version(), PolicyVersion(2));
         assert_eq!(shelf.newest().layout(), 7);
         assert!(!publications.has_changed().unwrap());
+    }
+
+    #[test]
+    fn no_reader_ever_sees_a_restored_version_as_the_newest() {
+        let (publisher, publications) = Publisher::new(LearnerEpoch::FIRST, 7, 2);
+        let reader = std::thread::spawn(move || {
+            loop {
+                if let Some(shelf) = publications.borrow().as_ref() {
+                    return shelf.clone();
+                }
+                std::hint::spin_loop();
+            }
+        });
+        let payload = |version: u64| Bytes::from(vec![version as u8; 4]);
+        let past = [3, 4].map(|version| (PolicyVersion(version), payload(version)));
+        publisher.publish_after(past.to_vec(), PolicyVersion(5), payload(5));
+        let first_seen = reader.join().unwrap();
+        let behind = |versions| first_seen.behind(versions).version().0;
+        assert_eq!([0, 1, 2, 3].map(behind), [5, 4, 3, 3]);
     }
 
     #[test]

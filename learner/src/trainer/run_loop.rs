@@ -105,8 +105,8 @@ pub fn run<U: PolicyUpdater>(
             clip_fraction: 0.0,
         },
     };
-    trainer.resume();
-    trainer.publish();
+    let past = trainer.resume();
+    trainer.publish(past);
     let outcome = trainer.train_until_done();
     let incomplete = (trainer.collected.len() + trainer.round.len()) as u64;
     trainer.links.books.lock().ledger.discard(incomplete);
@@ -301,7 +301,7 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
                 self.reach_version();
-                self.publish();
+                self.publish(Vec::new());
                 self.links.pacing.settle(versions);
                 self.tally.updates += 1;
                 let elapsed = begun.elapsed();
@@ -350,7 +350,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         if self.non_finite_in_a_row < NON_FINITE_UPDATES_MAX {
             if self.settings.lock_step {
                 // The actors wait for the parameters of the next round, which are those of the last.
-                self.publish();
+                self.publish(Vec::new());
             }
             return Ok(());
         }
@@ -393,12 +393,13 @@ impl<U: PolicyUpdater> Trainer<U> {
         window
     }
 
-    fn publish(&mut self) {
+    /// Publishes the version that was just made; before it come, in a restored life, the `past` ones of its shelf.
+    fn publish(&mut self, past: Vec<(PolicyVersion, Bytes)>) {
         self.parameters = self.updater.parameters();
         if self.steering.publishes(self.version) {
-            self.links
-                .publisher
-                .publish(self.version, self.parameters.clone());
+            let parameters = self.parameters.clone();
+            let publisher = &self.links.publisher;
+            publisher.publish_after(past, self.version, parameters);
         }
         // First the version, then what it settles: the gate must never think that there is more room than there is.
         let published = self.steering.published();

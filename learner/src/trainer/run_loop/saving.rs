@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use springbok_common::version::PolicyVersion;
 
@@ -45,10 +46,11 @@ pub struct Checkpoints {
 }
 
 impl<U: PolicyUpdater> Trainer<U> {
-    /// Goes on from where an earlier life had come; the books and the updater have been restored already.
-    pub(super) fn resume(&mut self) {
+    /// Goes on from where an earlier life had come; the books and the updater have been restored already. What is given
+    /// are the past versions that may still be served.
+    pub(super) fn resume(&mut self) -> Vec<(PolicyVersion, Bytes)> {
         let Some(state) = self.links.resume.take() else {
-            return;
+            return Vec::new();
         };
         self.version = state.version;
         self.wall_before = state.wall;
@@ -57,9 +59,9 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.tally.threshold = None;
         self.reported.trained_steps = self.tally.trained_steps;
         self.steering.restore(state.steering, state.version);
-        for (version, parameters) in state.shelf {
-            self.links.publisher.publish(version, parameters.0);
-        }
+        let past = state.shelf.into_iter();
+        past.map(|(version, parameters)| (version, parameters.0))
+            .collect()
     }
 
     /// Duration of all lives of the learner.
