@@ -59,9 +59,33 @@ fn lock_step(arguments: &[&str]) -> Trained {
     run
 }
 
+fn policy(directory: &Path) -> Vec<u8> {
+    fs::read(directory.join("policy.safetensors")).expect("a policy")
+}
+
 fn summary(directory: &Path) -> Value {
     let text = fs::read_to_string(directory.join("summary.json")).expect("a summary");
     serde_json::from_str(&text).expect("summary.json is JSON")
+}
+
+/// What a summary says that does not depend on time or on which life it was. How many unrolls of the last version still
+/// arrive before the learner closes is a matter of time: of the ledger, only what was trained on is compared.
+fn course(summary: &Value) -> Vec<Value> {
+    let keys = [
+        "trained_steps",
+        "updates",
+        "episodes",
+        "return_mean_100",
+        "return_best_100",
+        "ess",
+        "clip_fraction",
+        "lag_buckets",
+        "lag_forward",
+        "rejected",
+    ];
+    let trained = summary["ledger"]["trained"].clone();
+    let values = keys.map(|key| summary[key].clone()).into_iter();
+    values.chain([trained]).collect()
 }
 
 /// The updates of all rows of `metrics.jsonl`.
@@ -94,8 +118,9 @@ fn wait_for_checkpoints(run: &Train, count: usize) {
 }
 
 #[test]
-fn a_run_that_dies_at_any_place_goes_on_and_misses_no_update() {
+fn a_run_that_dies_at_any_place_ends_as_if_nothing_had_happened() {
     let whole = lock_step(&[]);
+    let expected = policy(&whole.run_directory());
     let kills = if std::env::var_os("SPRINGBOK_CAMPAIGN").is_some() {
         25
     } else {
@@ -129,9 +154,8 @@ fn a_run_that_dies_at_any_place_goes_on_and_misses_no_update() {
                 (&summary["epoch"], &resumed["epoch"]),
                 (&2.into(), &2.into())
             );
-            let trained = |summary: &Value| summary["trained_steps"].clone();
-            assert_eq!(trained(&summary), trained(&whole.summary()), "{at}");
-            assert_ledger_closes(&summary);
+            assert!(policy(&directory) == expected, "{at}");
+            assert_eq!(course(&summary), course(&whole.summary()), "{at}");
             assert_eq!(rows(&directory), (1..=UPDATES).collect::<Vec<_>>(), "{at}");
         }
     }
@@ -166,6 +190,7 @@ fn a_learner_that_is_killed_is_replaced_and_its_actors_stay() {
         summary["ledger"]["trained"],
         whole.summary()["ledger"]["trained"]
     );
+    assert!(policy(&trained.run_directory()) == policy(&whole.run_directory()));
 }
 
 /// A run that is not in lock-step and was interrupted after `updates` or more; it would go on for hours.
