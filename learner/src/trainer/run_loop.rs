@@ -300,7 +300,7 @@ impl<U: PolicyUpdater> Trainer<U> {
                 let window = self.count_trained(taken, begun, training);
                 self.links.books.lock().ledger.train(unsettled);
                 self.version = self.version.next();
-                self.reach_version();
+                self.reach_version()?;
                 self.publish(Vec::new());
                 self.links.pacing.settle(versions);
                 self.tally.updates += 1;

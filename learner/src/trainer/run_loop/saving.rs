@@ -71,15 +71,18 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     /// The version was just made and nobody has it yet: no actor has begun anything with it, so in lock-step the books are
     /// still, and in a checkpoint of it they are as they will be when it is served again.
-    pub(super) fn reach_version(&mut self) {
+    pub(super) fn reach_version(&mut self) -> Result<(), LearnerError> {
         let version = self.version.0;
         let begins = |versions: std::num::NonZeroU64| version.is_multiple_of(versions.get());
         if self.settings.life_versions.is_some_and(begins) {
             self.updater.begin_lives();
         }
-        let due = self.links.checkpoints.as_mut();
-        let due = due.is_some_and(|checkpoints| checkpoints.saver.is_due(version));
+        let due = match &mut self.links.checkpoints {
+            Some(checkpoints) => checkpoints.saver.is_due(version)?,
+            None => false,
+        };
         self.books_then = due.then(|| self.links.books.lock().state());
+        Ok(())
     }
 
     /// Takes the checkpoint that was found due, and hears what became of the one before.
