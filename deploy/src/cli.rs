@@ -170,8 +170,11 @@ const LAG_FLAGS: [Flag; 4] = [
     flag("target-lag", "VERSIONS", "lag.target_lag"),
     flag("target-ess", "SHARE", "lag.target_ess"),
 ];
-/// A flag without a value: it sets its key to true.
-const DETERMINISTIC_SWITCH: Flag = flag("deterministic", "", "run.deterministic");
+/// Flags without a value: each sets its key to true.
+const SWITCHES: [Flag; 2] = [
+    flag("deterministic", "", "run.deterministic"),
+    flag("tensorboard", "", "telemetry.tensorboard"),
+];
 const ACTORS_FLAG: Flag = flag("actors", "N", "actor.count");
 const LISTEN_FLAG: Flag = flag("listen", "ADDRESS", "learner.listen");
 
@@ -232,7 +235,7 @@ fn program() -> Clap {
 fn training_verb(name: &'static str, about: &'static str) -> Clap {
     configured(Clap::new(name).about(about))
         .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
-        .arg(switch(&DETERMINISTIC_SWITCH))
+        .args(SWITCHES.iter().map(switch))
         .args(resume::arguments())
         .args(security::learner_arguments())
         .arg(
@@ -404,10 +407,10 @@ fn layers(matches: &ArgMatches) -> Layers {
             layers.sets.push(format!("{}={value}", flag.key));
         }
     }
-    if let Ok(Some(true)) = matches.try_get_one::<bool>(DETERMINISTIC_SWITCH.long) {
-        layers
-            .sets
-            .push(format!("{}=true", DETERMINISTIC_SWITCH.key));
+    for flag in &SWITCHES {
+        if let Ok(Some(true)) = matches.try_get_one::<bool>(flag.long) {
+            layers.sets.push(format!("{}=true", flag.key));
+        }
     }
     layers.sets.extend(security::sets(matches));
     layers

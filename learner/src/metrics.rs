@@ -1,12 +1,16 @@
 //! Every metric, once: name, unit and meaning. Names follow the field's habit. One line of `metrics.jsonl` per update
 //! holds those that have a value.
 
+pub mod tensorboard;
 mod writer;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 pub use self::writer::MetricsWriter;
-use crate::lag::buckets::{BUCKETS, BucketSummary};
+use crate::{
+    algorithm::health::RATIO_BUCKETS,
+    lag::buckets::{BUCKETS, BucketSummary},
+};
 
 /// How a metric moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,23 +220,31 @@ pub const METRICS: &[MetricDoc] = &ALL_METRICS;
 
 /// The values of one update.
 #[derive(Debug, Clone)]
-pub struct Row([Option<f64>; METRICS.len()]);
+pub struct Row {
+    values: [Option<f64>; METRICS.len()],
+    /// Steps by importance ratio pi / mu, in buckets with the upper bounds
+    /// [`ratio_edges`](crate::algorithm::health::ratio_edges). It is no line of the table, and not in `metrics.jsonl`.
+    pub ratios: [u64; RATIO_BUCKETS],
+}
 
 impl Default for Row {
     fn default() -> Self {
-        Self([None; METRICS.len()])
+        Self {
+            values: [None; METRICS.len()],
+            ratios: [0; RATIO_BUCKETS],
+        }
     }
 }
 
 impl Row {
     /// Sets one metric; a value that is not finite is left out, since JSON has no such numbers.
     pub fn set(&mut self, metric: Metric, value: f64) {
-        self.0[metric as usize] = value.is_finite().then_some(value);
+        self.values[metric as usize] = value.is_finite().then_some(value);
     }
 
     /// Sets the metrics of each bucket in which there were steps.
     pub fn set_buckets(&mut self, buckets: &[BucketSummary]) {
-        let places = self.0[PLAIN_METRICS.len()..].as_chunks_mut::<BUCKET_METRICS>();
+        let places = self.values[PLAIN_METRICS.len()..].as_chunks_mut::<BUCKET_METRICS>();
         for (place, bucket) in places.0.iter_mut().zip(buckets) {
             *place = [
                 (bucket.steps > 0).then_some(bucket.steps as f64),
@@ -247,14 +259,14 @@ impl Row {
 
     /// The metrics that have a value, in the order of [`METRICS`].
     pub fn values(&self) -> impl Iterator<Item = (&'static MetricDoc, f64)> {
-        let known = METRICS.iter().zip(self.0);
+        let known = METRICS.iter().zip(self.values);
         known.filter_map(|(doc, value)| Some((doc, value?)))
     }
 
     /// Steps of this update by bucket of lag.
     #[must_use]
     pub fn bucket_steps(&self) -> [u64; BUCKETS] {
-        let places = self.0[PLAIN_METRICS.len()..]
+        let places = self.values[PLAIN_METRICS.len()..]
             .as_chunks::<BUCKET_METRICS>()
             .0;
         let mut steps = [0; BUCKETS];
@@ -268,14 +280,14 @@ impl Row {
     /// The value of one metric.
     #[must_use]
     pub fn get(&self, metric: Metric) -> Option<f64> {
-        self.0[metric as usize]
+        self.values[metric as usize]
     }
 }
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (doc, value) in METRICS.iter().zip(self.0) {
+        for (doc, value) in METRICS.iter().zip(self.values) {
             if let Some(value) = value {
                 map.serialize_entry(doc.name, &value)?;
             }

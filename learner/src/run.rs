@@ -31,7 +31,6 @@ use crate::{
     checkpoint::{self, Checkpoint, Life, Resumed, Saver, cut_metrics},
     device,
     error::LearnerError,
-    metrics::MetricsWriter,
     monitor::{self, Feed},
     output::write_whole,
     pacing::Pacing,
@@ -189,12 +188,8 @@ pub async fn run(
         publisher,
         stop: learner.stop.clone(),
         on_event: Arc::clone(&on_event),
-        metrics: match (learner.config.telemetry.metrics, resume.is_some()) {
-            (false, _) => MetricsWriter::silent(),
-            (true, false) => MetricsWriter::create(&run_directory.join(METRICS))?,
-            (true, true) => MetricsWriter::append(&run_directory.join(METRICS))?,
-        }
-        .with_feed(http.is_some().then_some(feed)),
+        metrics: shown::metrics(&run_directory, &learner.config, resume.as_ref())?
+            .with_feed(http.is_some().then_some(feed)),
         checkpoints: Saver::start(&run_directory, &learner.config, version)?.map(|saver| {
             Checkpoints {
                 saver,

@@ -82,7 +82,8 @@ macro_rules! sections {
 
         impl Config {
             /// Every key with its value, in the order of the reference.
-            pub(super) fn entries(&self) -> Vec<(&'static str, toml::Value)> {
+            #[must_use]
+            pub fn entries(&self) -> Vec<(&'static str, toml::Value)> {
                 vec![$(
                     $((
                         concat!(stringify!($section), ".", stringify!($field)),
@@ -460,6 +461,9 @@ sections! {
         log_format: LogFormat = LogFormat::Text;
         /// Whether `metrics.jsonl` is written, one line an update; the summary does without it.
         metrics: bool = true;
+        /// Whether TensorBoard's event files are written to `tensorboard/` in the run directory: at most ten points a second, and
+        /// one a thousandth of the time so far.
+        tensorboard: bool = false;
         /// Address at which the learner shows itself over HTTP: a page, `/metrics` for Prometheus, `/health`; "none" does not.
         /// Only this machine can be let in, such as by "127.0.0.1:9090"; port 0 takes a free one.
         http: Option<SocketAddr> = None;

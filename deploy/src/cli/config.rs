@@ -3,8 +3,8 @@
 use clap::{Arg, Command as Clap, builder::PossibleValuesParser};
 
 use super::{
-    ACTORS_FLAG, DETERMINISTIC_SWITCH, LAG_FLAGS, LISTEN_FLAG, TRAINING_FLAGS, arg, configured,
-    security, switch,
+    ACTORS_FLAG, LAG_FLAGS, LISTEN_FLAG, SWITCHES, TRAINING_FLAGS, arg, configured, security,
+    switch,
 };
 
 pub(super) fn verb() -> Clap {
@@ -12,7 +12,7 @@ pub(super) fn verb() -> Clap {
         configured(Clap::new(name).about(about))
             .args(TRAINING_FLAGS.iter().chain(&LAG_FLAGS).map(arg))
             .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
-            .arg(switch(&DETERMINISTIC_SWITCH))
+            .args(SWITCHES.iter().map(switch))
             .args(security::learner_arguments())
     };
     Clap::new("config")

@@ -7,8 +7,8 @@ use clap::{
 };
 
 use super::{
-    ACTORS_FLAG, Command, DETERMINISTIC_SWITCH, LAG_FLAGS, TRAINING_FLAGS, arg, configured, json,
-    layers, path, reports, switch,
+    ACTORS_FLAG, Command, LAG_FLAGS, SWITCHES, TRAINING_FLAGS, arg, configured, json, layers, path,
+    reports, switch,
 };
 use crate::{lab::preset::PRESETS, verbs::Lab};
 
@@ -62,7 +62,7 @@ pub(super) fn verb() -> Clap {
         )
         .args(training.map(arg))
         .args(LAG_FLAGS.iter().chain([&ACTORS_FLAG]).map(arg))
-        .arg(switch(&DETERMINISTIC_SWITCH))
+        .args(SWITCHES.iter().map(switch))
         .arg(
             Arg::new("no-progress")
                 .long("no-progress")

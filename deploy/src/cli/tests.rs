@@ -17,7 +17,8 @@ fn every_flag_names_a_key_that_exists() {
         .iter()
         .chain(&TRAINING_FLAGS)
         .chain(&LAG_FLAGS)
-        .chain([&DETERMINISTIC_SWITCH, &ACTORS_FLAG, &LISTEN_FLAG])
+        .chain(&SWITCHES)
+        .chain([&ACTORS_FLAG, &LISTEN_FLAG])
         .chain(security::flags());
     for flag in flags {
         assert!(

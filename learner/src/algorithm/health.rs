@@ -14,6 +14,15 @@ use super::real::Real;
 /// The levels of [`Health::ratio_quantiles`].
 pub const QUANTILE_LEVELS: [f64; 5] = [0.01, 0.05, 0.5, 0.95, 0.99];
 
+/// Buckets of [`Health::ratio_counts`].
+pub const RATIO_BUCKETS: usize = 26;
+
+/// Upper bounds of all buckets of ratios but the last, which has none: quarters of an octave, from 1/8 to 8.
+#[must_use]
+pub fn ratio_edges() -> [f64; RATIO_BUCKETS - 1] {
+    std::array::from_fn(|edge| ((edge as f64 - 12.0) / 4.0).exp2())
+}
+
 /// One batch, every list `[T, B]` time-major except where noted. Log-probabilities are those of the taken actions.
 #[derive(Debug, Clone, Copy)]
 pub struct Samples<'a, F> {
@@ -60,6 +69,8 @@ pub struct Health {
     pub ratio_quantiles: [f64; 5],
     /// Largest b.
     pub ratio_max: f64,
+    /// Steps by b, in buckets with the upper bounds [`ratio_edges`].
+    pub ratio_counts: [u64; RATIO_BUCKETS],
     /// Share of steps with p above rho_bar, where V-trace cuts the ratio.
     pub rho_truncated_fraction: f64,
     /// Mean of p. Its expectation is exactly 1 at every lag: the data says nothing about pi_prox.
@@ -219,6 +230,7 @@ pub fn health<F: Real>(
         kl_behaviour: kl_estimates(&b),
         ratio_quantiles: QUANTILE_LEVELS.map(|level| quantile(&ratios, level)),
         ratio_max: quantile(&ratios, 1.0),
+        ratio_counts: ratio_counts(&ratios),
         rho_truncated_fraction: rho_bar.map_or(0.0, |cap| share(p.iter(), |l| l.exp() > cap)),
         prox_ratio_mean: arrival.mean,
         prox_ratio_mean_error: arrival.std / (steps.len() as f64).sqrt(),
@@ -232,6 +244,19 @@ pub fn health<F: Real>(
         ),
         per_lag: per_lag(&b, &p, &advantages, &lags, clip_epsilon, rho_bar),
     })
+}
+
+/// How many of the `ratios`, in ascending order, fall into each bucket.
+fn ratio_counts(ratios: &[f64]) -> [u64; RATIO_BUCKETS] {
+    let mut counts = [0; RATIO_BUCKETS];
+    let mut begin = 0;
+    for (count, edge) in counts.iter_mut().zip(ratio_edges()) {
+        let end = ratios.partition_point(|ratio| *ratio <= edge);
+        *count = (end - begin) as u64;
+        begin = end;
+    }
+    counts[RATIO_BUCKETS - 1] = (ratios.len() - begin) as u64;
+    counts
 }
 
 impl<F: Real> Samples<'_, F> {

@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Row;
+use super::{Row, tensorboard::EventLog};
 use crate::{error::LearnerError, monitor::Feed, output};
 
 /// Lines reach the file at least this often, so that it can be followed while the run goes on.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Takes the row of each update to wherever it is wanted: `metrics.jsonl`, and whoever watches.
+/// Takes the row of each update to wherever it is wanted: `metrics.jsonl`, TensorBoard's event file, and whoever watches.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
@@ -22,6 +22,8 @@ pub struct MetricsWriter {
     flushed: Instant,
     /// Whoever watches the run.
     feed: Option<Feed>,
+    /// TensorBoard's event file.
+    events: Option<EventLog>,
 }
 
 impl MetricsWriter {
@@ -51,6 +53,7 @@ impl MetricsWriter {
             file: Some(BufWriter::with_capacity(64 * 1024, file)),
             flushed: Instant::now(),
             feed: None,
+            events: None,
         })
     }
 
@@ -62,6 +65,7 @@ impl MetricsWriter {
             file: None,
             flushed: Instant::now(),
             feed: None,
+            events: None,
         }
     }
 
@@ -72,10 +76,17 @@ impl MetricsWriter {
         self
     }
 
+    /// Shows every row to `events` too.
+    #[must_use]
+    pub fn with_events(mut self, events: Option<EventLog>) -> Self {
+        self.events = events;
+        self
+    }
+
     /// Whether nobody wants the rows.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.file.is_none() && self.feed.is_none()
+        self.file.is_none() && self.feed.is_none() && self.events.is_none()
     }
 
     /// Takes one row.
@@ -85,6 +96,9 @@ impl MetricsWriter {
     pub fn write(&mut self, row: &Row) -> Result<(), LearnerError> {
         if let Some(feed) = &mut self.feed {
             feed.show(row);
+        }
+        if let Some(events) = &mut self.events {
+            events.show(row);
         }
         let Some(file) = &mut self.file else {
             return Ok(());
@@ -98,6 +112,17 @@ impl MetricsWriter {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// The run has ended, and whether it `succeeded`: everything that is left is written.
+    ///
+    /// # Errors
+    /// [`LearnerError::Output`] with the path and the cause.
+    pub fn close(&mut self, succeeded: bool) -> Result<(), LearnerError> {
+        if let Some(events) = &mut self.events {
+            events.close(succeeded);
+        }
+        self.flush()
     }
 
     /// Hands every line to the operating system.

@@ -23,7 +23,7 @@ pub struct LagHistogram {
 
 impl LagHistogram {
     /// Adds one update.
-    fn add(&mut self, row: &Row) {
+    pub(crate) fn add(&mut self, row: &Row) {
         let steps = row.bucket_steps();
         for (sum, steps) in self.steps.iter_mut().zip(steps) {
             *sum += steps;

@@ -1,14 +1,42 @@
-//! A run is shown over HTTP while it goes on.
+//! A run is shown while it goes on: in files, and over HTTP.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use springbok_common::config::Config;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::Learner;
+use super::{Learner, METRICS};
 use crate::{
+    error::LearnerError,
+    metrics::{MetricsWriter, tensorboard::EventLog},
     monitor::{self, Monitor, Watched, feed::Live, status::RunIdentity},
     publisher::Publications,
+    trainer::TrainerState,
 };
+
+/// The files that the rows of the updates go to. A resumed run goes on with them.
+///
+/// # Errors
+/// [`LearnerError::Output`] if one cannot be made.
+pub(super) fn metrics(
+    run_directory: &Path,
+    config: &Config,
+    resume: Option<&TrainerState>,
+) -> Result<MetricsWriter, LearnerError> {
+    let path = run_directory.join(METRICS);
+    let writer = match (config.telemetry.metrics, resume) {
+        (false, _) => MetricsWriter::silent(),
+        (true, None) => MetricsWriter::create(&path)?,
+        (true, Some(_)) => MetricsWriter::append(&path)?,
+    };
+    let events = if config.telemetry.tensorboard {
+        let step = resume.map(|state| state.tally.trained_steps);
+        Some(EventLog::create(run_directory, config, step)?)
+    } else {
+        None
+    };
+    Ok(writer.with_events(events))
+}
 
 impl Learner {
     /// Shows the run to whoever looks at `http`.

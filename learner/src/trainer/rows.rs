@@ -58,6 +58,7 @@ impl Row {
         self.set(Metric::AdvantageStd, update.advantage_std);
         self.set(Metric::Ess, update.ess_prox);
         self.set(Metric::EssBehaviour, update.ess_behaviour);
+        self.ratios = update.ratio_counts;
         self.set(Metric::RhoSaturation, update.rho_saturation);
         self.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
         self.set(Metric::LogRatioLagZeroMean, update.mean_abs_log_ratio_lag0);

@@ -110,7 +110,7 @@ pub fn run<U: PolicyUpdater>(
     let outcome = trainer.train_until_done();
     let incomplete = (trainer.collected.len() + trainer.round.len()) as u64;
     trainer.links.books.lock().ledger.discard(incomplete);
-    trainer.links.metrics.flush()?;
+    trainer.links.metrics.close(outcome.is_ok())?;
     let saved = trainer.save_last(outcome.is_ok());
     outcome?;
     saved?;

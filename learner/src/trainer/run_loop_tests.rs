@@ -71,6 +71,7 @@ impl PolicyUpdater for Scripted {
             clip_fraction: 0.25,
             ess_prox: 0.5,
             ess_behaviour: 1.0,
+            ratio_counts: std::array::from_fn(|bucket| u64::from(bucket == 12) * 16),
             explained_variance: f64::NAN,
             rho_saturation: 0.0,
             max_abs_log_ratio_lag0: 0.0,

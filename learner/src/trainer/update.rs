@@ -371,6 +371,7 @@ impl Updater {
             kl_coefficient: rates.penalty.unwrap_or(f64::NAN),
             ess_prox: health.ess_prox_over_behaviour,
             ess_behaviour: health.ess_behaviour,
+            ratio_counts: health.ratio_counts,
             explained_variance: health.explained_variance.unwrap_or(f64::NAN),
             rho_saturation: health.rho_truncated_fraction,
             max_abs_log_ratio_lag0: health.max_abs_log_ratio_lag0.unwrap_or(f64::NAN),

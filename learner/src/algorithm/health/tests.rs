@@ -163,6 +163,20 @@ fn effective_sample_size_survives_huge_ratios_and_counts_heads() {
 }
 
 #[test]
+fn every_ratio_is_in_the_bucket_that_ends_above_it() {
+    let edges = ratio_edges();
+    assert!((edges[0] - 0.125).abs() < 1e-12 && (edges[24] - 8.0).abs() < 1e-12);
+    // mu is e^-1 throughout.
+    let current = [-10.0, -1.0, -0.99, 8.0];
+    let given = samples(&current, &[-1.0; 4], &[0; 4]);
+    let found = health(&given, 0.2, None).expect("valid steps");
+    let mut expected = [0; RATIO_BUCKETS];
+    // 1 is the upper bound of the thirteenth.
+    (expected[0], expected[12], expected[13], expected[25]) = (1, 1, 1, 1);
+    assert_eq!(found.ratio_counts, expected);
+}
+
+#[test]
 fn no_valid_step_has_no_health() {
     let now = [-1.0_f32; 4];
     let mut none = samples(&now, &now, &[0]);

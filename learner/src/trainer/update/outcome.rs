@@ -38,6 +38,8 @@ pub struct UpdateMetrics {
     pub ess_prox: f64,
     /// Effective sample size of pi / mu, in (0, 1].
     pub ess_behaviour: f64,
+    /// Steps by pi / mu, in buckets with the upper bounds [`ratio_edges`](health::ratio_edges).
+    pub ratio_counts: [u64; health::RATIO_BUCKETS],
     /// Share of the targets' variance that the critic explained on arrival; NaN if all targets are equal.
     pub explained_variance: f64,
     /// Share of steps whose ratio V-trace cut at `rho_bar`.
