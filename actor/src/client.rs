@@ -25,6 +25,7 @@ use crate::{
     python::is_python,
     rollout::{Rollout, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
+    traced::Traced,
     vector::VectorEnvironment,
     worker::{Finished, Permission, Published, Worker},
     world::World,
@@ -73,6 +74,7 @@ pub async fn run_in(
         worker,
         step_max: (!is_python(&joined.terms.environment_id)).then_some(options.step_max),
         spare: None,
+        traced: Traced::default(),
         cell: Arc::new(cell),
         newest,
         snapshots_refused: Arc::default(),
@@ -111,6 +113,7 @@ struct Parcel {
     finished: std::time::Instant,
     /// When the parameters that made it had arrived.
     received: std::time::Instant,
+    traced: Traced,
 }
 
 struct Actor {
@@ -123,6 +126,8 @@ struct Actor {
     step_max: Option<Duration>,
     /// Buffers of the last unroll, for the next.
     spare: Option<UnrollParts>,
+    /// The unroll in the making.
+    traced: Traced,
     cell: Arc<watch::Sender<Option<Published>>>,
     newest: watch::Receiver<Option<Published>>,
     snapshots_refused: Arc<AtomicU64>,
@@ -223,6 +228,8 @@ impl Actor {
     fn hand_over(&mut self, finished: Finished) -> Event<Parcel> {
         let header = finished.unroll.header();
         let message = encode_unroll(&finished.unroll);
+        let traced = std::mem::take(&mut self.traced);
+        traced.made(&header, &finished.unroll.parts().timing);
         self.spare = Some(finished.unroll.into_parts());
         Event::Finished {
             sequence: header.sequence,
@@ -234,19 +241,24 @@ impl Actor {
                 message,
                 finished: finished.at,
                 received: finished.received,
+                traced,
             },
         }
     }
 
     fn perform(&mut self, action: Action<Parcel>, link: &mut Link) {
         match action {
-            Action::Begin { sequence, blocked } => self.worker.begin(Permission {
-                sequence,
-                blocked,
-                reuse: self.spare.take(),
-            }),
+            Action::Begin { sequence, blocked } => {
+                self.traced = Traced::begin(sequence);
+                self.worker.begin(Permission {
+                    sequence,
+                    blocked,
+                    reuse: self.spare.take(),
+                });
+            }
             Action::Send(parcel) => {
                 let mut message = parcel.message;
+                message.traceparent = parcel.traced.sent();
                 if let Some(timing) = &mut message.timing {
                     let now = Instant::now().into_std();
                     timing.outbox_us = micros(now.saturating_duration_since(parcel.finished));

@@ -18,6 +18,7 @@ mod lives;
 mod options;
 mod pulse;
 mod security;
+mod traced;
 
 pub use client::{run, run_in};
 pub use options::{ActorError, ActorOptions, ActorReport};

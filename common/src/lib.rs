@@ -18,4 +18,5 @@ pub mod config;
 pub mod credentials;
 pub mod policy;
 pub mod telemetry;
+pub mod trace;
 pub mod wire;

@@ -7,7 +7,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt as _,
+    util::TryInitError,
+};
 
 use crate::config::LogFormat;
 
@@ -34,6 +37,9 @@ pub enum TelemetryError {
     #[error("logging was set up before; it can be done once in a process: {0}")]
     Twice(#[from] TryInitError),
 }
+
+/// What takes the spans of this process elsewhere.
+pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Lines that are kept.
 const TAIL_LINES_MAX: usize = 40;
@@ -92,17 +98,27 @@ fn kept(line: &str) -> String {
 /// # Errors
 /// If the variable is malformed, or if logging was set up before.
 pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
+    init_with(format, None)
+}
+
+/// The same, and lets `spans` have what it wants, whatever is logged.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(format: LogFormat, spans: Option<SpanLayer>) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let filter = filter(env::var(LOG_VARIABLE).ok().as_deref())?;
-    let builder = fmt().with_env_filter(filter).with_writer(|| Tee);
+    let lines = fmt::layer().with_writer(|| Tee);
+    let registry = tracing_subscriber::registry().with(spans);
     match format {
         LogFormat::Text => {
             // Colours are for people at a terminal; files and pipes get plain text.
             let colours = io::IsTerminal::is_terminal(&io::stderr());
-            builder.with_ansi(colours).finish().try_init()?;
+            let lines = lines.with_ansi(colours).with_filter(filter);
+            registry.with(lines).try_init()?;
         }
-        LogFormat::Json => builder.json().finish().try_init()?,
+        LogFormat::Json => registry.with(lines.json().with_filter(filter)).try_init()?,
     }
     Ok(())
 }

@@ -148,8 +148,9 @@ const fn flag(long: &'static str, value_name: &'static str, key: &'static str) -
 
 /// Flags of every verb that reads a configuration.
 const COMMON_FLAGS: [Flag; 1] = [flag("log-format", "text|json", "telemetry.log_format")];
+const OTLP_FLAG: Flag = flag("otlp", "URL", "telemetry.otlp_endpoint");
 /// Flags of the verbs that train.
-const TRAINING_FLAGS: [Flag; 9] = [
+const TRAINING_FLAGS: [Flag; 10] = [
     flag("env", "ID", "environment.id"),
     flag("envs-per-actor", "K", "actor.environments_per_actor"),
     flag("total-steps", "N", "run.total_steps"),
@@ -159,6 +160,7 @@ const TRAINING_FLAGS: [Flag; 9] = [
     flag("out", "DIR", "run.out"),
     flag("name", "NAME", "run.name"),
     flag("http", "ADDRESS", "telemetry.http"),
+    OTLP_FLAG,
 ];
 const LAG_FLAGS: [Flag; 4] = [
     flag(
@@ -264,6 +266,7 @@ fn actor_verb() -> Clap {
         .arg(arg(&flag("env", "ID", "environment.id")).help(
             "Join only a learner that plays this environment [default: whatever the learner plays]",
         ))
+        .arg(arg(&OTLP_FLAG))
         .arg(supervised())
         .arg(
             Arg::new("index")

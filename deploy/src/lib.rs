@@ -27,6 +27,7 @@ mod report;
 mod run_directory;
 mod shutdown;
 mod supervisor;
+mod telemetry;
 mod verbs;
 
 pub use launcher::Launcher;

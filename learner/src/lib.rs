@@ -35,6 +35,7 @@ pub mod summary;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod traced;
 pub mod trainer;
 pub mod verdict;
 pub mod watchdog;

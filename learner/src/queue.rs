@@ -12,6 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use springbok_common::{ids::ActorId, unroll::Unroll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::traced::Traced;
+
 /// An admitted unroll and when it arrived.
 #[derive(Debug)]
 pub struct Arrived {
@@ -23,6 +25,8 @@ pub struct Arrived {
     pub arrival: Instant,
     /// When the parameters that made it were sent to the actor.
     pub issued: Instant,
+    /// Its spans, if it is followed.
+    pub traced: Traced,
 }
 
 #[derive(Debug)]
@@ -173,6 +177,7 @@ mod tests {
             unroll: unroll(&agreement(), sequence),
             arrival: Instant::now(),
             issued: Instant::now(),
+            traced: Traced::default(),
         }
     }
 

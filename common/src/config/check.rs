@@ -127,6 +127,7 @@ impl Config {
         self.limit_faults(&mut faults);
         self.checkpoint_faults(&mut faults);
         self.telemetry.http_faults(&mut faults);
+        self.telemetry.trace_faults(&mut faults);
         faults.0
     }
 

@@ -467,6 +467,11 @@ sections! {
         /// Address at which the learner shows itself over HTTP: a page, `/metrics` for Prometheus, `/health`; "none" does not.
         /// Only this machine can be let in, such as by "127.0.0.1:9090"; port 0 takes a free one.
         http: Option<SocketAddr> = None;
+        /// OpenTelemetry collector that traces are sent to over gRPC, such as "http://127.0.0.1:4317"; needs a program built with
+        /// the feature `otlp`.
+        otlp_endpoint: Option<String> = None;
+        /// Unrolls of an actor of which one is followed by a trace, from its first step to its update.
+        trace_every_unrolls: u64 = 100;
         /// Milliseconds between two reports of progress.
         progress_interval_ms: u64 = 500;
         /// Seconds without an update, or with an actor that loads no newer parameters, after which the watchdog warns.

@@ -56,6 +56,8 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
             newest_version: parts.timing.served.newest.0,
             issued_us: parts.timing.served.issued_us,
         }),
+        // Its sender knows.
+        traceparent: String::new(),
     }
 }
 
@@ -148,7 +150,7 @@ pub fn unroll_message_bytes(agreement: &Agreement) -> usize {
     // Per row: observation and final observation, action and mask, reward, log-probability, outcome, row number, episode.
     let action = 4 * environment.action.len() + environment.mask_len();
     let row_bytes = 2 * observation + action + 8 + 1 + 5 + 18;
-    rows * row_bytes + columns * (observation + 4 * agreement.network.state_len()) + 256
+    rows * row_bytes + columns * (observation + 4 * agreement.network.state_len()) + 320
 }
 
 /// The answer to the unroll with that number.

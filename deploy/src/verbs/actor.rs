@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use springbok_actor::{ActorOptions, environment::Registry, python::PythonSettings};
-use springbok_common::telemetry;
 use tokio_util::sync::CancellationToken;
 
 use super::{config, runtime};
-use crate::{cli::Layers, exit::Failure, shutdown};
+use crate::{cli::Layers, exit::Failure, shutdown, telemetry};
 
 /// Acts until the learner has enough, or an interrupt (or the end of a supervised process's stdin) comes.
 pub(super) fn run(
@@ -18,7 +17,8 @@ pub(super) fn run(
     registry: Arc<Registry>,
 ) -> Result<(), Failure> {
     let config = config::load(layers)?.config;
-    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let runtime = runtime()?;
+    let _telemetry = telemetry::start(&config, "actor", &runtime)?;
     // The learner says what is played; an environment is only insisted on if this command line names one.
     let environment_id = layers
         .sets
@@ -37,7 +37,6 @@ pub(super) fn run(
         learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
         step_max: Duration::from_secs(config.actor.step_deadline_s_max),
     };
-    let runtime = runtime()?;
     if supervised {
         runtime.block_on(act(options, shutdown::token_of_stdin()))
     } else {

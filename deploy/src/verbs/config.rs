@@ -9,14 +9,18 @@ use springbok_common::{
     unroll::Agreement,
 };
 
-use crate::{cli::Layers, exit::Failure, output};
+use crate::{cli::Layers, exit::Failure, output, telemetry};
 
 /// The configuration that defaults, file, environment variables and command line make together.
 ///
 /// # Errors
 /// Exit 64 with all faults at once.
 pub(super) fn load(layers: &Layers) -> Result<Loaded, Failure> {
-    try_load(layers).map_err(Failure::usage)
+    let loaded = try_load(layers).map_err(Failure::usage)?;
+    match telemetry::fault(&loaded.config) {
+        Some(fault) => Err(Failure::usage(fault)),
+        None => Ok(loaded),
+    }
 }
 
 /// The same for a caller that puts the faults of several configurations together.
@@ -25,7 +29,10 @@ pub(super) fn load(layers: &Layers) -> Result<Loaded, Failure> {
 /// All faults.
 pub(super) fn load_faults(layers: &Layers) -> Result<Config, Vec<String>> {
     match try_load(layers) {
-        Ok(loaded) => Ok(loaded.config),
+        Ok(loaded) => match telemetry::fault(&loaded.config) {
+            Some(fault) => Err(vec![fault]),
+            None => Ok(loaded.config),
+        },
         Err(error) => Err(error.faults().to_vec()),
     }
 }

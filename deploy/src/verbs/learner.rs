@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use springbok_actor::environment::Registry;
-use springbok_common::{config::Config, spec::EnvironmentSpec, telemetry};
+use springbok_common::{config::Config, spec::EnvironmentSpec};
 use springbok_learner::{EventSink, LearnerOptions, Security, Summary};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use crate::{
     output,
     progress::Progress,
     report::{self, Restarts},
-    shutdown,
+    shutdown, telemetry,
 };
 
 /// A launcher's learner: events go to stdout, one JSON object a line, and the end of stdin asks for a drain.
@@ -26,10 +26,11 @@ pub(super) fn run_supervised(
     registry: &Registry,
 ) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
-    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let runtime = runtime()?;
+    let _telemetry = telemetry::start(&config, "learner", &runtime)?;
     let security = config::learner_security(&config)?;
     let shutdown = shutdown::token_of_stdin();
-    runtime()?.block_on(async {
+    runtime.block_on(async {
         let listener = bind(config.learner.listen).await?;
         let on_event: EventSink = Arc::new(|event| {
             // Numbers, strings and lists always have a JSON form.
@@ -62,9 +63,10 @@ pub(super) fn run(
     registry: &Registry,
 ) -> Result<(), Failure> {
     let (config, environment) = config::playable(layers, registry)?;
-    telemetry::init(config.telemetry.log_format).map_err(Failure::usage)?;
+    let runtime = runtime()?;
+    let _telemetry = telemetry::start(&config, "learner", &runtime)?;
     let security = config::learner_security(&config)?;
-    runtime()?.block_on(shutdown::until_interrupted(async move |shutdown| {
+    runtime.block_on(shutdown::until_interrupted(async move |shutdown| {
         let listener = bind(config.learner.listen).await?;
         let directory = resume::directory(&config, resume)?;
         let progress = Progress::new(reports.progress, config.run.total_steps);

@@ -28,6 +28,7 @@ use crate::{
     quarantine::Sentence,
     queue::Arrived,
     time::now,
+    traced::Traced,
 };
 
 type Replies = mpsc::Sender<Result<LearnerMessage, Status>>;
@@ -199,6 +200,7 @@ impl Conversation<'_> {
         let header = decode_header(&message).ok_or_else(|| {
             Status::invalid_argument("the unroll's run_id is not 16 bytes or its sequence is 0")
         })?;
+        let mut traced = Traced::admit(&message.traceparent, self.actor, header.sequence);
         let newest = newest_version(&self.edge.publications);
         let lengths: Vec<u32> = message.episodes.iter().map(|one| one.length).collect();
         let screened = {
@@ -238,11 +240,13 @@ impl Conversation<'_> {
                     .arrive(header.version, verdict == Verdict::Admitted);
                 if let (Verdict::Admitted, Ok(unroll)) = (verdict, content) {
                     let served = unroll.parts().timing.served;
+                    traced.queue();
                     self.enqueue(Arrived {
                         unroll,
                         actor: self.actor,
                         arrival,
                         issued: self.edge.issued(served.issued_us, arrival),
+                        traced,
                     })
                     .await;
                 }

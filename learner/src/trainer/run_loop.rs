@@ -1,5 +1,6 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
+mod following;
 mod parts;
 mod saving;
 
@@ -35,6 +36,7 @@ use crate::{
     queue::{Arrived, NothingToTake},
     reservoir::Reservoir,
     summary::{LearnerEvent, Progress, Threshold},
+    traced::Traced,
 };
 
 /// Longest wait before the trainer looks whether it should stop.
@@ -64,6 +66,8 @@ struct Trainer<U> {
     /// The books as they were just before this version was published, if a checkpoint of it is to be taken.
     books_then: Option<BooksState>,
     reported: Reported,
+    /// The spans of the unrolls in the update under way that are followed.
+    followed: Vec<Traced>,
 }
 
 /// Publishes version 0 and then trains until the run is done or `links.stop` is cancelled.
@@ -104,6 +108,7 @@ pub fn run<U: PolicyUpdater>(
             ess: 1.0,
             clip_fraction: 0.0,
         },
+        followed: Vec::new(),
     };
     let past = trainer.resume();
     trainer.publish(past);
@@ -129,10 +134,12 @@ impl<U: PolicyUpdater> Trainer<U> {
     fn train_until_done(&mut self) -> Result<(), LearnerError> {
         while !self.is_done() && self.collect()? {
             self.delay();
-            let taken = mem::take(&mut self.collected);
+            let mut taken = mem::take(&mut self.collected);
+            self.follow_update(&mut taken);
             if self.train(&taken, Training::First)? {
                 self.reservoir.keep(taken);
             }
+            self.followed.clear();
             self.report_progress();
             self.train_again()?;
             self.save_if_due()?;
@@ -234,7 +241,9 @@ impl<U: PolicyUpdater> Trainer<U> {
             actor,
             arrival,
             issued,
+            mut traced,
         } = arrived;
+        traced.batch();
         let parts = unroll.parts();
         self.tally.unroll(&parts.episodes, &parts.timing);
         let moments = Moments::new(&parts.timing, issued, arrival, taken);
@@ -247,6 +256,7 @@ impl<U: PolicyUpdater> Trainer<U> {
                 actor,
                 lag,
                 moments,
+                traced,
             }),
             None => {
                 books.ledger.expire(1);
@@ -395,6 +405,7 @@ impl<U: PolicyUpdater> Trainer<U> {
 
     /// Publishes the version that was just made; before it come, in a restored life, the `past` ones of its shelf.
     fn publish(&mut self, past: Vec<(PolicyVersion, Bytes)>) {
+        let _publishing = self.follow_publication();
         self.parameters = self.updater.parameters();
         if self.steering.publishes(self.version) {
             let parameters = self.parameters.clone();

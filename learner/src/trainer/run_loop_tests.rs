@@ -134,6 +134,7 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
             unroll: testing::unroll(&agreement, sequence),
             arrival: Instant::now(),
             issued: Instant::now(),
+            traced: Default::default(),
         };
         queue_in.push(arrived).await.unwrap();
     }

@@ -25,6 +25,7 @@ use crate::{
     pacing::Pacing,
     publisher::Publisher,
     queue::QueueReceiver,
+    traced::Traced,
     trainer::{steering::Steering, tally::Tally},
 };
 
@@ -112,6 +113,7 @@ pub(super) struct Taken {
     pub(super) actor: ActorId,
     pub(super) lag: PolicyLag,
     pub(super) moments: Moments,
+    pub(super) traced: Traced,
 }
 
 /// What was last reported.
