@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Output},
     time::Duration,
 };
@@ -68,4 +70,56 @@ fn a_run_is_shown_while_it_goes_on_and_missed_when_it_is_gone() {
         assert!(!said.is_empty(), "{gone:?} says why");
     }
     status(&["https://127.0.0.1:1"], 64);
+}
+
+#[test]
+fn other_machines_see_a_run_with_a_token_only() {
+    let minute = Duration::from_secs(120);
+    let refused = train(BINARY, &["--http", "0.0.0.0:0"]).wait(minute).ended;
+    assert_eq!(refused.code(), 64, "{refused:?}");
+    assert!(
+        refused.stderr.contains("nothing proves who asks"),
+        "{refused:?}"
+    );
+
+    let keys = tempfile::tempdir().unwrap();
+    let file = |name: &str, digits: &str| {
+        let path = keys.path().join(name);
+        fs::write(&path, digits.repeat(4)).unwrap();
+        // Nobody else may read it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (token, other) = (
+        file("token", "0123456789abcdef"),
+        file("other", "fedcba9876543210"),
+    );
+    let mut run = train(
+        BINARY,
+        &[
+            "--total-steps",
+            "1000000000",
+            "--http",
+            "0.0.0.0:0",
+            "--token-file",
+            &token,
+        ],
+    );
+    let said = run.program.wait_for("watch it at ", minute);
+    let url = said.rsplit_once("watch it at ").unwrap().1.to_owned();
+    run.program.wait_for(" 2 actors", minute);
+    status(&[&url, "--probe"], 0);
+    status(&[&url, "--json", "--token-file", &token], 0);
+    let none = status(&[&url], 64).stderr;
+    assert!(
+        String::from_utf8_lossy(&none).contains("--token-file"),
+        "{none:?}"
+    );
+    let wrong = status(&[&url, "--token-file", &other], 64).stderr;
+    assert!(
+        String::from_utf8_lossy(&wrong).contains("does not know the token"),
+        "{wrong:?}"
+    );
+    run.program.signal(Signal::INT);
+    run.wait(minute).assert_done();
 }

@@ -126,7 +126,7 @@ impl Config {
         self.security_faults(&mut faults);
         self.limit_faults(&mut faults);
         self.checkpoint_faults(&mut faults);
-        self.telemetry.http_faults(&mut faults);
+        self.http_faults(&mut faults);
         self.telemetry.trace_faults(&mut faults);
         faults.0
     }
@@ -146,6 +146,7 @@ impl Config {
         advice.extend(self.phase_advice());
         advice.extend(self.algorithm.advice(self.learner.reuse));
         advice.extend(self.lag_advice());
+        advice.extend(self.http_advice());
         advice
     }
 

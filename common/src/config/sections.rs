@@ -465,7 +465,8 @@ sections! {
         /// one a thousandth of the time so far.
         tensorboard: bool = false;
         /// Address at which the learner shows itself over HTTP: a page, `/metrics` for Prometheus, `/health`; "none" does not.
-        /// Only this machine can be let in, such as by "127.0.0.1:9090"; port 0 takes a free one.
+        /// Port 0 takes a free one. On an address that other machines can reach, whoever asks must show one of
+        /// `security.token_file`, except for `/health`.
         http: Option<SocketAddr> = None;
         /// OpenTelemetry collector that traces are sent to over gRPC, such as "http://127.0.0.1:4317"; needs a program built with
         /// the feature `otlp`.

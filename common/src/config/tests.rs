@@ -255,7 +255,12 @@ fn every_fault_is_found() {
         (&["actor.learner_wait_s_max=86401"], "learner_wait_s_max"),
         (&["actor.step_deadline_s_max=0"], "step_deadline_s_max"),
         (&["learner.listen=0.0.0.0:7000"], "--insecure"),
-        (&["telemetry.http=0.0.0.0:9090"], "authenticates no one"),
+        (&["telemetry.http=0.0.0.0:9090"], "nothing proves who asks"),
+        (
+            &["telemetry.otlp_endpoint=https://collector"],
+            "without TLS",
+        ),
+        (&["telemetry.trace_every_unrolls=0"], "between 1 and"),
         (&["learner.batch_unrolls=0"], "learner.batch_unrolls"),
         (&["learner.queue_unrolls=1"], "never come together"),
         (&["learner.queue_unrolls=100000"], "learner.queue_unrolls"),

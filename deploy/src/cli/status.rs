@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap};
 
-use super::{Command, json};
+use super::{Command, json, path};
 use crate::verbs::{Status, StatusTarget};
 
 pub(super) fn verb() -> Clap {
@@ -35,6 +35,10 @@ pub(super) fn verb() -> Clap {
                 .conflicts_with_all(["watch", "json"])
                 .help("Only say whether it serves actors: exit code 0 or 69, for container health checks"),
         )
+        .arg(
+            path("token-file", "FILE")
+                .help("Token to show, the first of this file, if the learner asks for one [default: that of SPRINGBOK_TOKEN]"),
+        )
         .arg(json("Print JSON; with --watch, one object a line"))
 }
 
@@ -54,5 +58,6 @@ pub(super) fn command(matches: &ArgMatches) -> Option<Command> {
         target,
         watch: matches.get_flag("watch"),
         json: matches.get_flag("json"),
+        token_file: matches.get_one("token-file").cloned(),
     }))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE},
     server::conn::http1,
     service::service_fn,
 };
@@ -28,7 +27,7 @@ use tokio::{
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shown, exposition, status::Phase};
+use super::{Shown, access::Refusal, exposition, status::Phase};
 
 /// Connections open at one time; more wait in the operating system's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -135,9 +134,9 @@ impl Site {
     }
 
     fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !is_for_this_machine(request.headers().get(HOST)) {
-            let text = "this address is only for requests to localhost or 127.0.0.1\n";
-            return plain(StatusCode::MISDIRECTED_REQUEST, text);
+        let access = &self.shown.access;
+        if let Err(refusal) = access.admits(request.headers()) {
+            return refuse(refusal);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -146,18 +145,27 @@ impl Site {
             return response;
         }
         let look = || self.shown.looks.borrow().clone();
-        match request.uri().path() {
-            "/" => content("text/html; charset=utf-8", PAGE),
+        let path = request.uri().path();
+        match path {
+            // Nothing of the run is in either: the page asks for a token, and a browser could not show one before.
+            "/" => return content("text/html; charset=utf-8", PAGE),
+            "/health" => return health(look().status.phase),
+            _ => {}
+        }
+        let revoked = match access.shows(request.headers()) {
+            Ok(revoked) => revoked,
+            Err(refusal) => return refuse(refusal),
+        };
+        match path {
             "/metrics" => {
                 let look = look();
                 let text = exposition::render(&look.live, &look.status);
                 content(exposition::CONTENT_TYPE, text)
             }
-            "/health" => health(look().status.phase),
             "/status" => content("application/json", look().json.clone()),
             "/history" => content("application/json", self.history()),
             "/config" => content("text/plain; charset=utf-8", self.shown.config_toml.clone()),
-            "/events" => self.follow(),
+            "/events" => self.follow(revoked),
             _ => plain(
                 StatusCode::NOT_FOUND,
                 "there are / /metrics /health /status /history /config /events\n",
@@ -173,8 +181,8 @@ impl Site {
     }
 
     /// A stream of server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): the newest status,
-    /// whenever the client has taken the one before.
-    fn follow(&self) -> Response<Body> {
+    /// whenever the client has taken the one before, until its token is `revoked`.
+    fn follow(&self, revoked: CancellationToken) -> Response<Body> {
         let Ok(place) = Arc::clone(&self.followers).try_acquire_owned() else {
             let text =
                 format!("{FOLLOWERS_MAX} clients follow already; ask /status now and then\n");
@@ -186,7 +194,7 @@ impl Site {
         looks.mark_changed();
         let (sender, events) = mpsc::channel::<Bytes>(1);
         tokio::spawn(async move {
-            while looks.changed().await.is_ok() {
+            while let Some(Ok(())) = revoked.run_until_cancelled(looks.changed()).await {
                 let json = looks.borrow_and_update().json.clone();
                 let event = [b"data: ", &json[..], b"\n\n"].concat().into();
                 match timeout(EVENT_TIME_MAX, sender.send(event)).await {
@@ -210,20 +218,20 @@ impl Site {
     }
 }
 
-/// Whether the Host header names this machine. A web page elsewhere that has its own name resolve to 127.0.0.1 could read
-/// everything otherwise (DNS rebinding). No browser leaves the header out.
-fn is_for_this_machine(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host else { return true };
-    let Ok(host) = host.to_str() else {
-        return false;
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+fn refuse(refusal: Refusal) -> Response<Body> {
+    match refusal {
+        Refusal::Misdirected => {
+            let text = "this address is only for requests to localhost or 127.0.0.1\n";
+            plain(StatusCode::MISDIRECTED_REQUEST, text)
+        }
+        Refusal::NoToken => {
+            let text = "show a token of the run in the header \"Authorization: Bearer ...\"\n";
+            let mut response = plain(StatusCode::UNAUTHORIZED, text);
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            response
+        }
+    }
 }
 
 fn health(phase: Phase) -> Response<Body> {

@@ -3,6 +3,7 @@
 //! None of it is on the training path. The trainer hands over its latest row and goes on; twice a second a task reads that
 //! and the books, and makes what every client is then sent.
 
+mod access;
 pub mod actors;
 pub mod exposition;
 pub mod feed;
@@ -27,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::feed::Feed;
+pub use self::{access::Access, feed::Feed};
 use self::{
     actors::ActorWatch,
     feed::Live,
@@ -68,6 +69,7 @@ pub(crate) struct Shown {
     looks: watch::Receiver<Arc<Look>>,
     history: Arc<Mutex<History>>,
     config_toml: Bytes,
+    access: Access,
 }
 
 /// A monitor at work; it ends when this is dropped.
@@ -84,9 +86,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, LearnerError> {
     bound.map_err(|source| LearnerError::Http { address, source })
 }
 
-/// Answers requests on `listener` until the monitor is dropped.
+/// Answers requests on `listener` of those who have `access`, until the monitor is dropped.
 #[must_use]
-pub fn serve(listener: TcpListener, watched: Watched) -> Monitor {
+pub fn serve(listener: TcpListener, watched: Watched, access: Access) -> Monitor {
     let stop = CancellationToken::new();
     let mut watcher = Watcher {
         watched,
@@ -98,6 +100,7 @@ pub fn serve(listener: TcpListener, watched: Watched) -> Monitor {
         looks,
         history: Arc::clone(&watcher.history),
         config_toml: Bytes::from(watcher.watched.config_toml.clone()),
+        access,
     });
     let (watching, serving) = (stop.clone(), stop.clone());
     tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use springbok_common::{ids::RunId, reject::RejectReason};
+use springbok_common::{credentials::Token, ids::RunId, reject::RejectReason};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -19,6 +19,7 @@ use crate::{
     ledger::LedgerCounts,
     metrics::{Kind, METRICS, Metric, Row},
     publisher::Publisher,
+    security::ValidTokens,
 };
 
 const EVERY_METRIC: [Metric; 3] = [Metric::GlobalStep, Metric::LagMean, Metric::EpisodicReturn];
@@ -180,12 +181,21 @@ fn names_say_their_unit_once() {
 #[test]
 fn a_thousand_actors_fit_a_megabyte() {
     let live = live();
-    let text = render(&live, &status(&live, actors::ACTORS_LISTED_MAX));
+    let status = status(&live, actors::ACTORS_LISTED_MAX);
+    let text = render(&live, &status);
     assert!(text.len() < 1_000_000, "{} bytes", text.len());
+    // Twice a second to each follower.
+    let event = serde_json::to_vec(&status).unwrap();
+    assert!(event.len() < 250_000, "{} bytes", event.len());
 }
 
-/// A learner that has not trained yet, shown on a port of its own.
+/// A learner that has not trained yet, shown on a port of its own to this machine.
 async fn shown() -> (SocketAddr, Monitor, Feed, Publisher) {
+    shown_to(None).await
+}
+
+/// The same as if other machines could ask, if there are `tokens`.
+async fn shown_to(tokens: Option<ValidTokens>) -> (SocketAddr, Monitor, Feed, Publisher) {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let run = identity();
@@ -204,7 +214,13 @@ async fn shown() -> (SocketAddr, Monitor, Feed, Publisher) {
         publications,
         stop: CancellationToken::new(),
     };
-    (address, serve(listener, watched), feed, publisher)
+    let from = if tokens.is_some() {
+        SocketAddr::from(([192, 0, 2, 1], 9090))
+    } else {
+        address
+    };
+    let access = Access::to(Some(from), tokens, watched.stop.clone());
+    (address, serve(listener, watched, access), feed, publisher)
 }
 
 /// Sends `request` as it stands; gives all that comes back until the connection ends.
@@ -257,6 +273,71 @@ async fn requests_are_answered_or_refused() {
             "{line}: {answer:.300}"
         );
     }
+}
+
+#[tokio::test]
+async fn from_other_machines_nothing_is_told_without_a_token() {
+    let text = "0123456789abcdef".repeat(4);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    let tokens = ValidTokens {
+        tokens: vec![Token::parse(&text).unwrap()],
+        file: Some(file.path().to_owned()),
+        refresh: Duration::from_millis(10),
+    };
+    let (address, _monitor, _feed, _publisher) = shown_to(Some(tokens)).await;
+    let with = |path: &str, header: &str| {
+        let request = get(path).replace("Host: localhost:9090", "Host: learner.example:9090");
+        request.replace("\r\n\r\n", &format!("{header}\r\n\r\n"))
+    };
+    let right = format!("\r\nAuthorization: Bearer {text}");
+    let wrong = right.replace("f0", "e0");
+    for path in [
+        "/status", "/metrics", "/history", "/config", "/events", "/nothing",
+    ] {
+        for header in [
+            "",
+            &wrong,
+            &right.replace("Bearer", "Basic"),
+            &format!("{right}0"),
+        ] {
+            let answer = ask(address, &with(path, header)).await.unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 401"),
+                "{path} {header}: {answer:.300}"
+            );
+            assert!(answer.contains("www-authenticate: Bearer"), "{answer:.300}");
+        }
+        let in_query = format!("{path}?token={text}");
+        let answer = ask(address, &with(&in_query, "")).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer:.300}");
+    }
+    for (path, header, begins) in [
+        ("/status", &*right, "HTTP/1.1 200"),
+        ("/metrics", &right, "HTTP/1.1 200"),
+        ("/nothing", &right, "HTTP/1.1 404"),
+        // A browser must get the page before it can show anything, and a container's health check has no token.
+        ("/", "", "HTTP/1.1 200"),
+        ("/health", "", "HTTP/1.1 503"),
+    ] {
+        let answer = ask(address, &with(path, header)).await.unwrap();
+        assert!(answer.starts_with(begins), "{path}: {answer:.300}");
+    }
+
+    // A follower goes when its token does.
+    let mut follower = TcpStream::connect(address).await.unwrap();
+    follower
+        .write_all(with("/events", &right).as_bytes())
+        .await
+        .unwrap();
+    let mut first = [0; 15];
+    follower.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    std::fs::write(file.path(), text.replace('0', "9")).unwrap();
+    let mut rest = Vec::new();
+    follower.read_to_end(&mut rest).await.unwrap_or_default();
+    let answer = ask(address, &with("/status", &right)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer:.300}");
 }
 
 #[tokio::test]

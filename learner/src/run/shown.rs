@@ -9,8 +9,9 @@ use super::{Learner, METRICS};
 use crate::{
     error::LearnerError,
     metrics::{MetricsWriter, tensorboard::EventLog},
-    monitor::{self, Monitor, Watched, feed::Live, status::RunIdentity},
+    monitor::{self, Access, Monitor, Watched, feed::Live, status::RunIdentity},
     publisher::Publications,
+    security::ValidTokens,
     trainer::TrainerState,
 };
 
@@ -39,12 +40,13 @@ pub(super) fn metrics(
 }
 
 impl Learner {
-    /// Shows the run to whoever looks at `http`.
+    /// Shows the run to whoever looks at `http`, and has one of `tokens` if that is on another machine.
     pub(super) fn show(
         &self,
         http: TcpListener,
         latest: watch::Receiver<Arc<Live>>,
         publications: Publications,
+        tokens: Option<ValidTokens>,
     ) -> Monitor {
         let run = RunIdentity {
             run_id: self.life.run_id,
@@ -62,7 +64,8 @@ impl Learner {
             publications,
             stop: self.stop.clone(),
         };
-        monitor::serve(http, watched)
+        let access = Access::to(http.local_addr().ok(), tokens, self.stop.clone());
+        monitor::serve(http, watched, access)
     }
 }
 

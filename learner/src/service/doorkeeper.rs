@@ -117,7 +117,7 @@ impl Interceptor for Doorkeeper {
 
 /// The tokens that are valid now.
 #[derive(Debug, Clone)]
-pub(super) struct TokenTable(Arc<RwLock<Vec<Entry>>>);
+pub(crate) struct TokenTable(Arc<RwLock<Vec<Entry>>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -126,7 +126,7 @@ struct Entry {
 }
 
 impl TokenTable {
-    pub(super) fn new(tokens: Vec<Token>) -> Self {
+    pub(crate) fn new(tokens: Vec<Token>) -> Self {
         let table = Self(Arc::default());
         table.replace(tokens);
         table
@@ -134,7 +134,7 @@ impl TokenTable {
 
     /// The way to hear of the end of the token `shown`; `None` if it is not valid. The time that this takes tells
     /// nothing of the tokens, nor how many there are.
-    fn find(&self, shown: &[u8]) -> Option<CancellationToken> {
+    pub(crate) fn find(&self, shown: &[u8]) -> Option<CancellationToken> {
         let shown = Token::shown(shown);
         let decoy = Token::decoy();
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +176,7 @@ impl TokenTable {
 }
 
 /// The table of `valid`, kept as its file says until `stop`.
-pub(super) fn keep_table(valid: ValidTokens, stop: CancellationToken) -> TokenTable {
+pub(crate) fn keep_table(valid: ValidTokens, stop: CancellationToken) -> TokenTable {
     let table = TokenTable::new(valid.tokens);
     if let Some(file) = valid.file {
         let follow = follow(file, valid.refresh, table.clone());

@@ -50,6 +50,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::doorkeeper::{Doorkeeper, Pass};
+pub(crate) use self::doorkeeper::{TokenTable, keep_table};
 pub use self::incoming::Listen;
 use crate::{
     books::Books,

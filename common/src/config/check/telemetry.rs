@@ -1,7 +1,9 @@
 //! Who may look at a run.
 
+use std::net::SocketAddr;
+
 use super::{COUNT_MAX, Faults};
-use crate::config::TelemetryConfig;
+use crate::config::{Config, TelemetryConfig};
 
 impl TelemetryConfig {
     /// Traces hold times and numbers, nothing secret; a collector usually listens on the same machine.
@@ -25,17 +27,41 @@ impl TelemetryConfig {
             most,
         );
     }
+}
 
-    /// Nothing authenticates those who ask over HTTP, so only this machine may.
+impl Config {
+    /// Whoever can ask from another machine has to show a token, unless all of them are trusted.
     pub(super) fn http_faults(&self, faults: &mut Faults) {
-        if let Some(address) = self.http {
-            faults.unless(address.ip().is_loopback(), || {
-                format!(
-                    "`telemetry.http` is {address}, which other machines can reach, but it authenticates no one; use \
-                     127.0.0.1:{}, and a tunnel such as `ssh -L` from elsewhere",
-                    address.port()
-                )
-            });
-        }
+        let Some(address) = self.open_http() else {
+            return;
+        };
+        let knows = self.security.has_tokens() || self.security.insecure;
+        faults.unless(knows, || {
+            format!(
+                "`telemetry.http` is {address}, which other machines can reach, but nothing proves who asks: name a \
+                 `security.token_file`, which `springbok keys` makes; or use 127.0.0.1:{} and a tunnel such as `ssh -L` from \
+                 elsewhere, or say --insecure on a network where you trust every machine",
+                address.port()
+            )
+        });
+    }
+
+    /// What is shown over HTTP is not encrypted, and neither is the token.
+    pub(super) fn http_advice(&self) -> Option<String> {
+        let address = self.open_http()?;
+        (self.security.has_tokens() && !self.security.insecure).then(|| {
+            format!(
+                "`telemetry.http` is {address}, which speaks no TLS: the token can be read on the way; on a network that you \
+                 do not trust, use 127.0.0.1:{} behind a proxy that does, or a tunnel",
+                address.port()
+            )
+        })
+    }
+
+    /// The address of the page, if other machines can reach it.
+    fn open_http(&self) -> Option<SocketAddr> {
+        self.telemetry
+            .http
+            .filter(|address| !address.ip().is_loopback())
     }
 }

@@ -1,11 +1,12 @@
-//! One GET over plain HTTP, bounded in time and size. The learner shows itself on the loopback interface only, so there is
-//! nothing to encrypt.
+//! One GET over plain HTTP, bounded in time and size.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{TcpStream, ToSocketAddrs as _},
     time::{Duration, Instant},
 };
+
+use springbok_common::credentials::Token;
 
 use crate::exit::{Exit, Failure};
 
@@ -31,13 +32,13 @@ pub(super) fn unavailable(url: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(UNAVAILABLE, format!("no learner answers at {url}: {why}"))
 }
 
-/// Gets `path` of the server at `url`.
+/// Gets `path` of the server at `url`, which is shown `token`.
 ///
 /// # Errors
 /// Exit 64 for a URL that is none, exit 69 for a server that does not answer.
-pub(super) fn get(url: &str, path: &str) -> Result<Answer, Failure> {
+pub(super) fn get(url: &str, path: &str, token: Option<&Token>) -> Result<Answer, Failure> {
     let authority = authority(url)?;
-    exchange(authority, path).map_err(|error| {
+    exchange(authority, path, token).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 "; has the run ended, or was it started without --http?"
@@ -63,10 +64,15 @@ fn authority(url: &str) -> Result<&str, Failure> {
     )))
 }
 
-fn exchange(authority: &str, path: &str) -> io::Result<Answer> {
+fn exchange(authority: &str, path: &str, token: Option<&Token>) -> io::Result<Answer> {
     let deadline = Instant::now() + TIME_MAX;
     let mut stream = connect(authority, deadline)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    // A token is letters, digits and a few signs, whatever file it came from.
+    let shown = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {}\r\n", token.reveal())
+    });
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n{shown}Connection: close\r\n\r\n");
     stream.set_write_timeout(Some(TIME_MAX))?;
     stream.write_all(request.as_bytes())?;
     let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);

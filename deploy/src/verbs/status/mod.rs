@@ -5,10 +5,12 @@ mod table;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
+use springbok_common::credentials::{TOKEN_VARIABLE, Token, read_tokens, tokens_of_environment};
 use springbok_learner::monitor::status::Status as Shown;
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
@@ -51,14 +53,17 @@ pub(crate) struct Status {
     pub(crate) watch: bool,
     /// Whether to print JSON.
     pub(crate) json: bool,
+    /// Where the token is.
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Shows it.
 pub(super) fn run(status: &Status) -> Result<(), Failure> {
+    let token = token(status.token_file.as_deref())?;
     match &status.target {
-        Target::Run(url) if status.watch => watch(url, status.json),
+        Target::Run(url) if status.watch => watch(url, token.as_ref(), status.json),
         Target::Run(url) => {
-            let shown = fetch(url)?;
+            let shown = fetch(url, token.as_ref())?;
             if status.json {
                 output::json(&shown);
             } else {
@@ -67,7 +72,7 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
             Ok(())
         }
         Target::Health(url) => {
-            let answer = client::get(url, "/health")?;
+            let answer = client::get(url, "/health", None)?;
             let word = String::from_utf8_lossy(&answer.body);
             serves(answer.code == 200, url, word.trim())
         }
@@ -75,8 +80,29 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
     }
 }
 
-fn fetch(url: &str) -> Result<Shown, Failure> {
-    let answer = client::get(url, "/status")?;
+/// The token to show: the first of `file`, or else of the variable, if there is one.
+fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    let variable = std::env::var(TOKEN_VARIABLE).ok();
+    let tokens = match (file, variable) {
+        (Some(file), _) => read_tokens(file),
+        (None, Some(variable)) => tokens_of_environment(Some(&variable)),
+        (None, None) => return Ok(None),
+    };
+    Ok(tokens.map_err(Failure::usage)?.into_iter().next())
+}
+
+fn fetch(url: &str, token: Option<&Token>) -> Result<Shown, Failure> {
+    let answer = client::get(url, "/status", token)?;
+    if answer.code == 401 {
+        return Err(Failure::usage(match token {
+            None => format!(
+                "the learner at {url} asks for a token; name its file with --token-file, or set {TOKEN_VARIABLE}"
+            ),
+            Some(_) => format!(
+                "the learner at {url} does not know the token that was shown; show one of those in its token file"
+            ),
+        }));
+    }
     let status = serde_json::from_slice(&answer.body).ok();
     status.filter(|_| answer.code == 200).ok_or_else(|| {
         let why = format!(
@@ -88,8 +114,8 @@ fn fetch(url: &str) -> Result<Shown, Failure> {
 }
 
 /// Shows it until the learner is gone; only a learner that was never there is a failure.
-fn watch(url: &str, json: bool) -> Result<(), Failure> {
-    let mut shown = fetch(url)?;
+fn watch(url: &str, token: Option<&Token>, json: bool) -> Result<(), Failure> {
+    let mut shown = fetch(url, token)?;
     let clear = if io::stdout().is_terminal() && !json {
         CLEAR
     } else {
@@ -109,7 +135,7 @@ fn watch(url: &str, json: bool) -> Result<(), Failure> {
             return Ok(());
         }
         thread::sleep(WATCH_INTERVAL);
-        match fetch(url) {
+        match fetch(url, token) {
             Ok(next) => shown = next,
             Err(gone) => {
                 output::notice(&gone.text);

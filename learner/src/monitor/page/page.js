@@ -213,7 +213,8 @@ function show(status) {
   rows("causes", CAUSES.map((cause) => [cause, number(m[`lag/${cause}`]), number(m[`lag/seconds_${cause}`])]));
   const unlisted = status.present - status.actors.length;
   say(by("lives"), `${number(status.present)} present; ${number(status.lives.joined)} joined so far, ${number(status.lives.lost)} lost${unlisted > 0 ? `; ${number(unlisted)} more are not listed` : ""}`);
-  rows("actors", status.actors.map((actor) => [String(actor.actor), number(actor.version), number(actor.lag_versions), number(actor.unrolls), number(actor.unrolls_per_s), `${duration(actor.last_seen_s)} ago`]));
+  roster = status.actors;
+  actors();
   say(by("closes"), status.ledger_closes ? "Closes: every unroll is accounted for." : "DOES NOT CLOSE: a defect of the learner.");
   const reasons = Object.entries(status.rejected).map(([reason, unrolls]) => [`rejected: ${reason}`, number(unrolls)]);
   rows("ledger", ACCOUNTS.map((account) => [account, number(status.ledger[account])]).concat(reasons));
@@ -223,6 +224,25 @@ function show(status) {
   if (follows) log.scrollTop = log.scrollHeight;
   if (by("metrics-all").open) rows("metrics", Object.entries(m).map(([name, value]) => [name, number(value, 6)]));
 }
+// The roster: a large run has more actors than anyone reads, and than a page should hold.
+const ROWS_MAX = 100;
+const ORDERS = {
+  place: (a, b) => a.actor - b.actor,
+  behind: (a, b) => b.lag_versions - a.lag_versions,
+  silent: (a, b) => b.last_seen_s - a.last_seen_s,
+  slow: (a, b) => a.unrolls_per_s - b.unrolls_per_s,
+};
+let roster = [];
+function actors() {
+  const wanted = by("find").value.trim();
+  const found = roster.filter((actor) => String(actor.actor).startsWith(wanted)).sort(ORDERS[by("order").value]);
+  const shown = found.slice(0, ROWS_MAX);
+  rows("actors", shown.map((actor) => [String(actor.actor), number(actor.version), number(actor.lag_versions), number(actor.unrolls), number(actor.unrolls_per_s), `${duration(actor.last_seen_s)} ago`]));
+  say(by("listed"), shown.length < roster.length ? `${number(shown.length)} of ${number(roster.length)} shown` : "");
+}
+by("order").addEventListener("change", actors);
+by("find").addEventListener("input", actors);
+
 function phase(text, kind) {
   by("phase").className = `badge ${kind}`;
   say(by("phase"), text);
@@ -235,14 +255,68 @@ CAUSES.forEach((cause, at) => {
   item.append(key, cause);
   by("legend").append(item);
 });
-fetch("/config").then((answer) => answer.text()).then((text) => say(by("config"), text)).catch(() => {});
-function follow() {
-  const events = new EventSource("/events");
-  events.onmessage = (event) => show(JSON.parse(event.data));
-  events.onerror = () => {
-    phase("no connection: the run has ended, or the learner is gone; trying again", "bad");
-    // A refusal ends the stream for good; a broken connection does not.
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
-  };
+
+// === Asking: with a token where the learner wants one. It comes in the fragment of the address, which no browser sends,
+// or from whoever looks, and goes into a header. ===
+const KEY = "springbok-token";
+let token = sessionStorage.getItem(KEY) ?? "";
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given !== null) {
+  token = given;
+  sessionStorage.setItem(KEY, token);
+  history.replaceState(null, "", location.pathname);
 }
-fetch("/history").then((answer) => answer.json()).then((history) => { points = history.points; }).catch(() => {}).finally(follow);
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+async function ask(path) {
+  for (;;) {
+    const answer = await fetch(path, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+    if (answer.status !== 401) return answer;
+    await askForToken();
+  }
+}
+let asking = null;
+function askForToken() {
+  asking ??= new Promise((done) => {
+    phase(token ? "the token is not valid" : "a token is needed", "bad");
+    by("ask").hidden = false;
+    by("token").focus();
+    by("ask").onsubmit = (event) => {
+      event.preventDefault();
+      token = by("token").value.trim();
+      sessionStorage.setItem(KEY, token);
+      by("token").value = "";
+      by("ask").hidden = true;
+      asking = null;
+      done();
+    };
+  });
+  return asking;
+}
+// Server-sent events, read by hand: an EventSource can send no header.
+async function follow() {
+  const answer = await ask("/events");
+  if (!answer.ok) throw new Error(await answer.text());
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let text = ""; ; ) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+      if (text.startsWith("data: ")) show(JSON.parse(text.slice(6, end)));
+    }
+  }
+}
+async function main() {
+  try {
+    points = (await (await ask("/history")).json()).points;
+    say(by("config"), await (await ask("/config")).text());
+  } catch {}
+  for (;;) {
+    try {
+      await follow();
+    } catch {}
+    phase("no connection: the run has ended, or the learner is gone; trying again", "bad");
+    await pause(3000);
+  }
+}
+main();
