@@ -62,10 +62,12 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Trains a grid of runs.
     Lab(Box<Lab>),
-    /// Writes the report of a grid or a run.
+    /// Writes the report of a grid, a run, or several.
     Report {
-        /// Where it is.
-        directory: PathBuf,
+        /// Where they are.
+        directories: Vec<PathBuf>,
+        /// Where it goes.
+        out: Option<PathBuf>,
     },
     /// Shows a running learner.
     Status(Status),

@@ -405,6 +405,44 @@ fn a_report_needs_a_grid_or_a_run() {
 }
 
 #[test]
+fn several_runs_are_compared_on_one_page() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    for (name, gamma) in [("first", "0.9"), ("second", "0.99"), ("grid", "")] {
+        fs::create_dir(path(name)).unwrap();
+        let write = |file: &str, content: &str| {
+            fs::write(Path::new(&path(name)).join(file), content).unwrap();
+        };
+        if name == "grid" {
+            write(
+                "results.jsonl",
+                "{\"cell\":\"lag-8\",\"settings\":{},\"seed\":3,\"status\":\"done\"}\n",
+            );
+            continue;
+        }
+        write("summary.json", "{\"environment\":\"Catch\"}");
+        write(
+            "config.toml",
+            &format!("[run]\nseed = 1\n[algorithm]\ngamma = {gamma}\n"),
+        );
+    }
+    let (out, directories) = (path("out"), ["first", "second", "grid"].map(path));
+    let mut arguments = vec!["report", "--out", &out];
+    arguments.extend(directories.iter().map(String::as_str));
+    assert_contains(&stdout(&run(&arguments, 0)), "out/report.html");
+    let page = fs::read_to_string(place.path().join("out/report.html")).unwrap();
+    for part in [
+        "3 runs of Catch",
+        "<td class=\"t\">algorithm.gamma</td><td class=\"n\">0.9</td><td class=\"n\">0.99</td>",
+        "grid/lag-8",
+    ] {
+        assert_contains(&page, part);
+    }
+    // One directory keeps its own report, wherever another one goes.
+    assert!(!place.path().join("first/report.html").exists());
+}
+
+#[test]
 fn a_run_that_is_missing_or_damaged_cannot_be_played() {
     let run_directory = tempfile::tempdir().unwrap();
     let path = run_directory.path().to_str().unwrap();

@@ -75,14 +75,18 @@ pub(super) fn verb() -> Clap {
 /// `report`.
 pub(super) fn report_verb() -> Clap {
     Clap::new("report")
-        .about("Write report.html and plots/ for a grid of `lab`, or for one run")
+        .about("Write report.html and plots/ for a grid of `lab`, for one run, or for several runs beside each other")
         .arg(
             Arg::new("directory")
                 .value_name("DIR")
                 .required(true)
+                .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
-                .help("Directory of the grid, or of the run"),
+                .help("Directory of a run or a grid; several are compared"),
         )
+        .arg(path("out", "DIR").help(
+            "Where the report goes [default: into the directory of the one grid or run, or `comparison` for several]",
+        ))
 }
 
 fn many(long: &'static str, value_name: &'static str) -> Arg {
@@ -120,6 +124,7 @@ pub(super) fn command(matches: &ArgMatches) -> Option<Command> {
 
 pub(super) fn report_command(matches: &ArgMatches) -> Option<Command> {
     Some(Command::Report {
-        directory: matches.get_one("directory").cloned()?,
+        directories: matches.get_many("directory")?.cloned().collect(),
+        out: matches.get_one("out").cloned(),
     })
 }

@@ -61,7 +61,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         } => actor::run(&layers, learner, supervised, index, registry),
         Command::Eval(eval) => eval::run(&eval, &registry),
         Command::Lab(lab) => lab::run(&lab, &registry),
-        Command::Report { directory } => report::run(&directory),
+        Command::Report { directories, out } => report::run(&directories, out.as_deref()),
         Command::Status(status) => status::run(&status),
         Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
         Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),

@@ -1,6 +1,9 @@
-//! `springbok report`: the report of a grid, or of one run, from its files.
+//! `springbok report`: the report of a grid, of one run, or of any number of runs beside each other, from their files.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use springbok_learner::output::write_whole;
 
@@ -8,15 +11,47 @@ use crate::{
     exit::Failure,
     lab::{
         measured::Measured,
-        report::{self, Report},
+        report::{self, Report, comparison},
         rows::{Row, Run, Status, equalise},
         store::Store,
     },
     output,
 };
 
-/// Writes `report.html` and `plots/` into `directory`, which holds a grid or one run.
-pub(super) fn run(directory: &Path) -> Result<(), Failure> {
+/// Where a comparison goes if nobody says.
+const COMPARISON: &str = "comparison";
+
+/// Writes `report.html` and `plots/`: of one grid or run into its own directory, of several into one for them, unless `out`
+/// says where.
+pub(super) fn run(directories: &[PathBuf], out: Option<&Path>) -> Result<(), Failure> {
+    let out = match (directories, out) {
+        ([one], None) => return of_one(one),
+        (_, out) => out.unwrap_or(Path::new(COMPARISON)),
+    };
+    let mut runs = Vec::new();
+    for directory in directories {
+        let store = Store::existing(directory);
+        if store.has_rows() {
+            let grid = name(directory);
+            let rows = store.rows()?.into_iter();
+            runs.extend(rows.map(|row| {
+                let mut run = store.with_files(row);
+                run.row.cell = format!("{grid}/{}", run.row.cell);
+                run
+            }));
+        } else {
+            runs.push(single(directory)?);
+        }
+    }
+    comparison::name(&mut runs);
+    equalise(&mut runs);
+    write(out, &report::of_comparison(&runs))?;
+    output::line(&out.join("report.html").display().to_string());
+    Ok(())
+}
+
+/// Writes the report of what `directory` holds, a grid or one run, into it.
+fn of_one(directory: &Path) -> Result<(), Failure> {
     let store = Store::existing(directory);
     if store.has_rows() {
         let rows = store.rows()?.into_iter();
@@ -46,9 +81,8 @@ fn single(directory: &Path) -> Result<Run, Failure> {
     })?;
     let measured = Measured::read(&text)
         .map_err(|error| Failure::files(format!("{} is damaged: {error}", path.display())))?;
-    let name = directory.file_name().unwrap_or(directory.as_os_str());
     let row = Row {
-        cell: name.to_string_lossy().into_owned(),
+        cell: name(directory),
         settings: Default::default(),
         seed: 0,
         status: Status::Done,
@@ -60,7 +94,18 @@ fn single(directory: &Path) -> Result<Run, Failure> {
         measured,
     };
     // The files of a run lie in its own directory, whatever that is called.
-    Ok(Store::with_files_of(directory, row))
+    let mut run = Store::with_files_of(directory, row);
+    let seed = run.config.iter().find(|(key, _)| key == "run.seed");
+    run.row.seed = seed.and_then(|(_, seed)| seed.parse().ok()).unwrap_or(0);
+    Ok(run)
+}
+
+/// What a directory is called; "." is, too.
+fn name(directory: &Path) -> String {
+    let whole = directory.canonicalize();
+    let whole = whole.as_deref().unwrap_or(directory);
+    let name = whole.file_name().unwrap_or(directory.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 fn write(directory: &Path, report: &Report) -> Result<(), Failure> {

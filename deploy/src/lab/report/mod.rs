@@ -6,6 +6,7 @@ use super::{
 };
 
 mod buckets;
+pub(crate) mod comparison;
 mod figures;
 mod groups;
 mod one_run;
@@ -52,6 +53,31 @@ pub(crate) fn of_grid(runs: &[Run], plan: &str) -> Report {
     page.combinations(&groups);
     page.failures(runs);
     page.settings(runs, plan);
+    page.runs(runs);
+    finish(page, &title, &figures)
+}
+
+/// The report of runs that someone chose, after [`comparison::name`].
+pub(crate) fn of_comparison(runs: &[Run]) -> Report {
+    let groups = Groups::new(runs);
+    let environments = distinct(runs, |run| run.row.measured.environment.clone()).join(", ");
+    let title = format!("Springbok: {} runs of {environments}", runs.len());
+    let subtitle = match groups.series.len() {
+        alike if alike < runs.len() => {
+            format!(
+                "{alike} configurations; runs that differ in nothing but the seed are taken together"
+            )
+        }
+        _ => "Each of a configuration of its own".to_owned(),
+    };
+    let figures = comparison::figures(&groups, runs);
+    let mut page = Page::new(&title, &subtitle);
+    page.findings(&findings(&groups));
+    page.differences(runs);
+    page.combinations(&groups);
+    page.figures(&figures);
+    page.failures(runs);
+    page.settings(runs, "");
     page.runs(runs);
     finish(page, &title, &figures)
 }

@@ -112,6 +112,29 @@ impl Page {
         ));
     }
 
+    /// The keys in which runs differ, with a column for each run.
+    pub(super) fn differences(&mut self, runs: &[Run]) {
+        let mut head = vec!["key".to_owned()];
+        head.extend(runs.iter().map(|run| run.row.cell.clone()));
+        let rows = varied(runs).into_iter().map(|(key, _)| {
+            let of_run = |run: &Run| {
+                let found = run.config.iter().find(|(other, _)| *other == key);
+                found.map_or("\u{2013}".to_owned(), |(_, value)| value.clone())
+            };
+            let cells = std::iter::once(key.clone()).chain(runs.iter().map(of_run));
+            cells.collect()
+        });
+        let rows: Vec<Vec<String>> = rows.collect();
+        let content = if rows.is_empty() {
+            "<p>No key of their configurations differs.</p>".to_owned()
+        } else {
+            table(&head, rows.into_iter(), 1)
+        };
+        self.put(format_args!(
+            "<section><h2>What differs</h2>{content}</section>"
+        ));
+    }
+
     /// Every run that failed, with the reason.
     pub(super) fn failures(&mut self, runs: &[Run]) {
         let failed: Vec<Vec<String>> = runs
@@ -274,16 +297,23 @@ fn values(runs: &[Run]) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
+/// Keys that have several values, or that some runs lack.
 fn varied(runs: &[Run]) -> Vec<(String, Vec<String>)> {
     let mut values = values(runs);
-    values.retain(|(_, values)| values.len() > 1);
+    let lacks = |key: &str| {
+        let configured = runs.iter().filter(|run| !run.config.is_empty());
+        let has = |run: &&Run| run.config.iter().any(|(other, _)| other == key);
+        !configured.clone().all(|run| has(&run))
+    };
+    values.retain(|(key, values)| values.len() > 1 || lacks(key));
     values
 }
 
 fn fixed(runs: &[Run]) -> Vec<(String, String)> {
+    let varied: Vec<String> = varied(runs).into_iter().map(|(key, _)| key).collect();
     let values = values(runs).into_iter();
     values
-        .filter(|(_, values)| values.len() == 1)
+        .filter(|(key, _)| !varied.contains(key))
         .map(|(key, values)| (key, values.concat()))
         .collect()
 }

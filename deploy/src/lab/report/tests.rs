@@ -218,6 +218,67 @@ fn the_report_of_a_run_says_what_came_of_it() {
 }
 
 #[test]
+fn any_runs_are_compared_side_by_side_and_seeds_are_put_together() {
+    let mut runs: Vec<Run> = (0..30)
+        .map(|number: u64| {
+            let mut run = run(
+                &[("left", "over")],
+                number,
+                1000 + 10 * number,
+                number as f64,
+            );
+            run.row.cell = "run".to_owned();
+            // Three seeds of each; where it was written to makes no difference.
+            run.config = vec![
+                ("run.seed".to_owned(), number.to_string()),
+                ("telemetry.http".to_owned(), format!("\"<{number}>\"")),
+                ("algorithm.gamma".to_owned(), format!("0.{}", number / 3)),
+                ("algorithm.lambda".to_owned(), "0.95".to_owned()),
+            ];
+            run
+        })
+        .collect();
+    runs[29]
+        .config
+        .push(("algorithm.novel".to_owned(), "1".to_owned()));
+    comparison::name(&mut runs);
+    equalise(&mut runs);
+    let labels: Vec<&str> = runs.iter().map(|run| run.row.setting(VARIANT)).collect();
+    assert_eq!(labels[0], "run and 2 more like it");
+    assert_eq!(labels[1], labels[0]);
+    assert_eq!(labels[3], "run (4) and 2 more like it");
+    assert_eq!(
+        labels[29], "run (30)",
+        "a key that others lack is a difference"
+    );
+    let report = of_comparison(&runs);
+    assert_well_formed(&report.html);
+    assert_self_contained(&report.html);
+    for part in [
+        "30 runs of CartPole-v1",
+        "11 configurations;",
+        "<td class=\"t\">algorithm.gamma</td><td class=\"n\">0.0</td>",
+        "&lt;29&gt;",
+        "run (4) and 2 more like it: return",
+    ] {
+        assert!(report.html.contains(part), "{part:?} is not in the page");
+    }
+    let differences = report.html.split("What differs").nth(1).unwrap();
+    let differences = differences.split("</section>").next().unwrap();
+    assert!(differences.contains("algorithm.novel") && !differences.contains("algorithm.lambda"));
+    let names: Vec<&str> = report.plots.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names[..3],
+        ["curves.svg", "curves-over-time.svg", "steps-over-time.svg"]
+    );
+    // A curve for each configuration, and one for each run.
+    for (plot, lines) in [(0, 11), (1, 30)] {
+        let svg = &report.plots[plot].1;
+        assert!(svg.matches("<path").count() >= lines || svg.matches("<polyline").count() >= lines);
+    }
+}
+
+#[test]
 fn marks_of_a_plot_stay_within_its_axes_and_notes_cover_nothing() {
     // Twenty marks at the same place: one note finds room on each of four sides at most.
     let runs: Vec<Run> = (0..20)

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""What watching a run costs: pairs of runs with all views and without, in turns.
+
+    cargo build --release -p springbok --no-default-features
+    nice -n -5 python3 tests/overhead.py target/release/springbok --pairs 8
+
+With all views: metrics.jsonl, TensorBoard's event file, the page with a client that follows it, and a scrape of /metrics a
+second. Without: none of them. Both are CartPole-v1 with default settings, a learner and two actors, in the order AB, BA, AB
+... The pairs are compared by trained steps per second, and by the learner's processor time per trained step, which a busy
+machine disturbs less. Needs nothing but Python's standard library.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def follow(port, stop, seen):
+    """Reads the events of the page until the learner is gone."""
+    while not stop.is_set():
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/events")
+            answer = connection.getresponse()
+            while line := answer.readline():
+                seen["events"] += line.startswith(b"data: ")
+        except OSError:
+            stop.wait(0.2)
+
+
+def scrape(port, stop, seen):
+    while not stop.wait(1.0):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/metrics")
+            seen["bytes"] = len(connection.getresponse().read())
+            seen["scrapes"] += 1
+        except OSError:
+            pass
+
+
+def run(binary, views, steps, seed):
+    """Trains once; gives steps per second, the learner's processor time in nanoseconds per step, and what was seen."""
+    seen = {"events": 0, "scrapes": 0, "bytes": 0}
+    with tempfile.TemporaryDirectory() as out:
+        port, page = free_port(), free_port()
+        common = ["--set", f"telemetry.metrics={str(views).lower()}"]
+        if views:
+            common += ["--tensorboard", "--http", f"127.0.0.1:{page}"]
+        learner = [binary, "learner", "--listen", f"127.0.0.1:{port}", "--json", "--no-progress", "--device", "cpu"]
+        learner += ["--total-steps", str(steps), "--seed", str(seed), "--out", out, "--name", "run", *common]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        processes = [subprocess.Popen(learner, **quiet)]
+        actors = {**os.environ, "RAYON_NUM_THREADS": "1"}
+        for index in range(2):
+            actor = [binary, "actor", "--learner", f"http://127.0.0.1:{port}", "--index", str(index)]
+            processes.append(subprocess.Popen(actor, env=actors, **quiet))
+        stop = threading.Event()
+        clients = [threading.Thread(target=client, args=(page, stop, seen)) for client in (follow, scrape)]
+        for client in clients if views else []:
+            client.start()
+        _, status, usage = os.wait4(processes[0].pid, 0)
+        stop.set()
+        for client in clients if views else []:
+            client.join()
+        for process in processes[1:]:
+            process.wait()
+        assert status == 0, f"the learner ended with {status}"
+        summary = json.loads((pathlib.Path(out) / "run" / "summary.json").read_text())
+    processor = (usage.ru_utime + usage.ru_stime) / summary["trained_steps"]
+    return summary["trained_steps_per_s"], 1e9 * processor, seen
+
+
+def described(name, ratios):
+    """Median, and the range between the order statistics that covers it with at least 95 % for 8 to 14 pairs."""
+    ordered = sorted(ratios)
+    low, high = ordered[1 if len(ordered) >= 9 else 0], ordered[-2 if len(ordered) >= 9 else -1]
+    print(f"{name}: with views / without = {statistics.median(ratios):.4f} ({low:.4f} to {high:.4f}, {len(ratios)} pairs)")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("binary")
+    arguments.add_argument("--pairs", type=int, default=8)
+    arguments.add_argument("--steps", type=int, default=1_000_000)
+    asked = arguments.parse_args()
+    binary = os.path.abspath(asked.binary)
+    rates, processors = [], []
+    for pair in range(asked.pairs):
+        order = [True, False] if pair % 2 == 0 else [False, True]
+        found = {views: run(binary, views, asked.steps, pair + 1) for views in order}
+        (rate, processor, seen), (bare_rate, bare_processor, _) = found[True], found[False]
+        rates.append(rate / bare_rate)
+        processors.append(processor / bare_processor)
+        print(
+            f"pair {pair + 1}: {rate:.0f} and {bare_rate:.0f} steps/s ({rates[-1]:.4f}); "
+            f"{processor:.0f} and {bare_processor:.0f} ns of the learner a step ({processors[-1]:.4f}); "
+            f"{seen['events']} events, {seen['scrapes']} scrapes of {seen['bytes']} bytes; load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
+    described("steps per second", rates)
+    described("processor time of the learner per step", processors)
+
+
+if __name__ == "__main__":
+    main()
