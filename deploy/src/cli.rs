@@ -12,13 +12,14 @@ mod envs;
 mod eval;
 mod keys;
 mod lab;
+mod manual;
 mod resume;
 mod security;
 mod status;
 
 pub(crate) use resume::Resume;
 
-use crate::verbs::{Bench, Eval, Keys, Lab, Soak, Status, Thoroughness};
+use crate::verbs::{Bench, Eval, Keys, Lab, Manual, Soak, Status, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -113,6 +114,8 @@ pub(crate) enum Command {
         /// Where the configuration comes from.
         layers: Layers,
     },
+    /// Prints or writes what is made of this program's own definitions.
+    Manual(Manual),
 }
 
 /// Where the configuration comes from, besides defaults and environment variables.
@@ -197,7 +200,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     })
 }
 
-fn program() -> Clap {
+/// The definition of the whole command line.
+pub(crate) fn program() -> Clap {
     Clap::new("springbok")
         .about("Distributed actor-learner reinforcement learning, and a laboratory for policy lag")
         .version(env!("CARGO_PKG_VERSION"))
@@ -234,6 +238,7 @@ fn program() -> Clap {
         .subcommand(bench::verb())
         .subcommand(keys::verb())
         .subcommand(config::verb())
+        .subcommands(manual::verbs())
 }
 
 fn training_verb(name: &'static str, about: &'static str) -> Clap {
@@ -378,6 +383,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
                 layers: layers(matches),
             },
         },
+        "completions" | "man" | "reference" => manual::command(verb, matches)?,
         _ => return None,
     })
 }

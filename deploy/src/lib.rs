@@ -23,6 +23,7 @@ mod lab;
 mod launcher;
 mod output;
 mod progress;
+mod reference;
 mod report;
 mod run_directory;
 mod shutdown;

@@ -465,3 +465,44 @@ fn a_run_that_is_missing_or_damaged_cannot_be_played() {
     write("policy.safetensors", "no tensors");
     assert_contains(&stderr(&run(&["eval", path], 74)), "policy.safetensors");
 }
+
+#[test]
+fn completions_are_scripts_that_know_the_verbs() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = stdout(&run(&["completions", shell], 0));
+        for word in ["soak", "envs-per-actor", "target-lag"] {
+            assert_contains(&script, word);
+        }
+        assert!(!script.contains("--run-directory"), "{shell}");
+    }
+    assert_contains(&stderr(&run(&["completions", "tcsh"], 64)), "elvish");
+
+    // bash reads the script, and completes with it.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), run(&["completions", "bash"], 0).stdout).unwrap();
+    let bash = |arguments: &[&str]| {
+        let output = Command::new("bash").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        stdout(&output)
+    };
+    let path = file.path().to_str().unwrap();
+    bash(&["-n", path]);
+    let completes = format!(
+        "source '{path}'; COMP_WORDS=(springbok tr); COMP_CWORD=1; _springbok springbok tr springbok; echo ${{COMPREPLY[@]}}"
+    );
+    assert_eq!(bash(&["--norc", "-c", &completes]).trim(), "train");
+}
+
+#[test]
+fn manual_pages_are_printed_or_written() {
+    assert_contains(&stdout(&run(&["man"], 0)), ".TH springbok 1");
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("man1");
+    run(&["man", "--out", out.to_str().unwrap()], 0);
+    let page = fs::read_to_string(out.join("springbok-train.1")).unwrap();
+    assert_contains(&page, "actor.count");
+    fs::write(parent.path().join("file"), "").unwrap();
+    let taken = parent.path().join("file/man1");
+    let output = run(&["man", "--out", taken.to_str().unwrap()], 74);
+    assert_contains(&stderr(&output), "cannot make");
+}

@@ -47,3 +47,44 @@ fn the_run_directory_belongs_to_the_launcher() {
     assert!(parsed("springbok learner --run-directory x").is_err());
     assert!(parsed("springbok learner --supervised --run-directory x").is_ok());
 }
+
+/// All verbs that are shown, those of verbs included, as the words that call them.
+fn verbs_shown() -> Vec<Vec<String>> {
+    let mut open = vec![(Vec::new(), program())];
+    let mut shown = Vec::new();
+    while let Some((words, verb)) = open.pop() {
+        for inner in verb.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let words = [&words[..], &[inner.get_name().to_owned()]].concat();
+            shown.push(words.clone());
+            open.push((words, inner.clone()));
+        }
+    }
+    shown
+}
+
+#[test]
+fn every_verb_has_a_manual_page_and_the_page_of_the_program_names_it() {
+    let out = tempfile::tempdir().unwrap();
+    crate::verbs::write_manual(out.path()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(out.path().join(name)).expect(name);
+    let verbs = verbs_shown();
+    assert!(verbs.len() > 15, "{verbs:?}");
+    for words in &verbs {
+        let full = words.join("-");
+        let page = read(&format!("springbok-{full}.1"));
+        assert!(page.contains(".SH SYNOPSIS"), "{full}");
+        // A page names the pages of its verbs; in roff a hyphen is escaped.
+        let parent = words[..words.len() - 1]
+            .iter()
+            .fold("springbok".to_owned(), |name, word| {
+                format!("{name}-{word}")
+            });
+        let named = format!("springbok-{full}(1)").replace('-', "\\-");
+        assert!(
+            read(&format!("{parent}.1")).contains(&named),
+            "{named} in {parent}"
+        );
+    }
+    let files = std::fs::read_dir(out.path()).unwrap().count();
+    assert_eq!(files, verbs.len() + 1, "no page of a hidden verb");
+}

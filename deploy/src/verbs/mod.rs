@@ -17,6 +17,7 @@ mod eval;
 mod keys;
 mod lab;
 mod learner;
+mod manual;
 mod report;
 mod resume;
 mod soak;
@@ -27,6 +28,9 @@ pub(crate) use envs::Thoroughness;
 pub(crate) use eval::Eval;
 pub(crate) use keys::Keys;
 pub(crate) use lab::Lab;
+#[cfg(test)]
+pub(crate) use manual::write_pages as write_manual;
+pub(crate) use manual::{Manual, Table};
 pub(crate) use status::{Status, Target as StatusTarget};
 
 /// Does what `command` asks, with the environments of `registry`.
@@ -74,6 +78,7 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         } => envs::check(&layers, thoroughness, json, &registry),
         Command::ConfigPrint { layers, toml } => config::print(&layers, toml),
         Command::ConfigCheck { layers } => config::check(&layers, &registry),
+        Command::Manual(manual) => manual::run(&manual),
     }
 }
 
