@@ -32,6 +32,8 @@ pub(crate) enum Command {
         reports: Reports,
         /// The run to go on with.
         resume: Option<Resume>,
+        /// Whether to show the run on the whole screen.
+        ui: bool,
         /// Set if a laboratory started this process: the end of stdin is an interrupt.
         supervised: bool,
     },
@@ -217,7 +219,16 @@ pub(crate) fn program() -> Clap {
                 "Train on this machine: a learner and its actors, each a process of its own",
             )
             .args([arg(&ACTORS_FLAG), arg(&LISTEN_FLAG)])
-            .arg(supervised()),
+            .arg(
+                Arg::new("ui")
+                    .long("ui")
+                    .action(ArgAction::SetTrue)
+                    .conflicts_with("no-progress")
+                    .help(
+                        "Show the run on the whole screen of the terminal; q stops it, ? explains",
+                    ),
+            )
+            .arg(supervised().conflicts_with("ui")),
         )
         .subcommand(
             training_verb("learner", "Run the learner alone; actors connect to it")
@@ -352,6 +363,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             layers: layers(matches),
             reports: reports(matches),
             resume: resume::of(matches),
+            ui: matches.get_flag("ui"),
             supervised: matches.get_flag("supervised"),
         },
         "learner" => Command::Learner {

@@ -18,14 +18,17 @@
 
 mod cli;
 mod exit;
+mod figures;
 mod keys;
 mod lab;
 mod launcher;
 mod output;
+mod page;
 mod progress;
 mod reference;
 mod report;
 mod run_directory;
+mod screen;
 mod shutdown;
 mod supervisor;
 mod telemetry;

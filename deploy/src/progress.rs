@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use springbok_learner::{LearnerEvent, Progress as Figures};
 
-use crate::output;
+use crate::{output, screen::Screen};
 
 /// The shortest time between two plain lines: a log file must stay readable.
 const LINE_INTERVAL: Duration = Duration::from_secs(2);
@@ -23,6 +23,7 @@ pub(crate) struct Progress {
 enum Shown {
     Nothing,
     Bar(ProgressBar),
+    Screen(Screen),
     Lines {
         /// When the last one was written.
         last: Mutex<Option<Instant>>,
@@ -44,6 +45,21 @@ impl Progress {
         Self { shown, total_steps }
     }
 
+    /// The whole screen, which knows by itself how far the run is.
+    pub(crate) fn on(screen: Screen) -> Self {
+        Self {
+            shown: Shown::Screen(screen),
+            total_steps: 0,
+        }
+    }
+
+    /// Shows nothing more on a screen of its own.
+    pub(crate) fn close(&self) {
+        if let Shown::Screen(screen) = &self.shown {
+            screen.close();
+        }
+    }
+
     /// Shows what the learner reports.
     pub(crate) fn event(&self, event: &LearnerEvent) {
         match event {
@@ -59,6 +75,9 @@ impl Progress {
                 ));
                 if let Some(url) = http {
                     self.note(&format!("watch it at {url}"));
+                    if let Shown::Screen(screen) = &self.shown {
+                        screen.found(url);
+                    }
                 }
             }
             LearnerEvent::Progress(figures) => self.report(figures),
@@ -71,6 +90,11 @@ impl Progress {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.println(text),
+            Shown::Screen(screen) => {
+                if !screen.note(text) {
+                    output::notice(text);
+                }
+            }
             Shown::Lines { .. } => output::notice(text),
         }
     }
@@ -79,7 +103,8 @@ impl Progress {
         let steps = figures.trained_steps;
         let text = in_words(figures);
         match &self.shown {
-            Shown::Nothing => {}
+            // The screen asks the learner itself.
+            Shown::Nothing | Shown::Screen(_) => {}
             Shown::Bar(bar) => {
                 bar.set_position(steps.min(self.total_steps));
                 bar.set_message(text);

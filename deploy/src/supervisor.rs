@@ -63,6 +63,17 @@ pub(crate) struct Plan {
     pub(crate) learner_restarts_max: u64,
     /// Whether the learner goes on with what is in the run directory.
     pub(crate) resume: bool,
+    /// Where the learner shows itself, if that is not what the configuration says.
+    pub(crate) http: Option<&'static str>,
+}
+
+/// Where a wish to stop comes from, besides signals.
+#[derive(Default)]
+pub(crate) struct Stops {
+    /// Whoever started the launcher; `None` once that is known, or if nobody can say so.
+    pub(crate) token: Option<CancellationToken>,
+    /// Keys; `None` once nobody presses any.
+    pub(crate) keys: Option<mpsc::Receiver<()>>,
 }
 
 /// What a run on this machine came to.
@@ -73,8 +84,8 @@ pub(crate) struct LocalRun {
     pub(crate) restarts: u64,
 }
 
-/// Runs a learner and its actors until the learner has finished, or an interrupt or a fault ends the run. `stop`
-/// counts as an interrupt too.
+/// Runs a learner and its actors until the learner has finished, or an interrupt or a fault ends the run. What `stops`
+/// says counts as an interrupt too.
 ///
 /// # Errors
 /// The learner's exit code and last log line if it fails; exit 70 if an actor dies again and again; exit 130 at a
@@ -83,10 +94,10 @@ pub(crate) async fn run(
     directory: Arc<RunDirectory>,
     plan: Plan,
     progress: Arc<Progress>,
-    stop: Option<CancellationToken>,
+    stops: Stops,
 ) -> Result<LocalRun, Failure> {
     let mut supervision = Supervision::start(directory, plan, progress)?;
-    supervision.stop = stop;
+    supervision.stops = stops;
     while !supervision.over() {
         let happening = supervision.next().await;
         supervision.handle(happening);
@@ -113,8 +124,7 @@ struct Supervision {
     restarts: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
     interrupts: Interrupts,
-    /// Whoever started the launcher wants it to stop; `None` once that is known, or if nobody can say so.
-    stop: Option<CancellationToken>,
+    stops: Stops,
     interrupted: bool,
     /// `None` once the learner's stdout has ended.
     events: Option<mpsc::Receiver<LearnerEvent>>,
@@ -146,7 +156,7 @@ impl Supervision {
             restarts: Arc::new(AtomicU64::new(0)),
             phase,
             interrupts,
-            stop: None,
+            stops: Stops::default(),
             interrupted: false,
             events: None,
             learner: None,
@@ -162,7 +172,9 @@ impl Supervision {
     }
 
     fn start_learner(&mut self, resume: bool) -> Result<(), Failure> {
-        let mut child = self.program.learner(resume, self.address.as_deref())?;
+        let mut child = self
+            .program
+            .learner(resume, self.address.as_deref(), self.plan.http)?;
         let mut watched = self.phase.subscribe();
         self.events = child.stdout().map(read_events);
         self.learner = Some(tokio::spawn(async move {
@@ -181,7 +193,7 @@ impl Supervision {
             return false;
         }
         self.plan.learner_restarts_max -= 1;
-        self.progress.note(&format!(
+        self.note(&format!(
             "the learner ended unexpectedly ({}); resuming from its last checkpoint",
             ended.reason()
         ));
@@ -209,7 +221,7 @@ impl Supervision {
                 Happening::ActorEnded(ended.unwrap_or_else(|error| Err(Failure::internal(error))))
             }
             () = self.interrupts.next() => Happening::Interrupt,
-            () = stopped(&mut self.stop) => Happening::Interrupt,
+            () = stopped(&mut self.stops) => Happening::Interrupt,
             () = sleep_until(deadline) => Happening::Deadline,
         }
     }
@@ -254,8 +266,7 @@ impl Supervision {
             self.advance(Phase::Killing);
         } else {
             self.interrupted = true;
-            self.progress
-                .note("interrupted: draining (once more to stop at once)");
+            self.note("interrupted: draining (once more to stop at once)");
             self.advance(Phase::Draining);
         }
     }
@@ -329,6 +340,12 @@ impl Supervision {
         self.phase.send_replace(phase);
     }
 
+    /// Says something to whoever watches, and in the log for later.
+    fn note(&self, text: &str) {
+        self.program.log.line(text);
+        self.progress.note(text);
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.program.log.line(&failure.text);
         self.failure.get_or_insert(failure);
@@ -366,10 +383,10 @@ fn local_url(scheme: &str, address: &str) -> String {
     format!("{scheme}://{address}")
 }
 
-/// The next event; waits for ever once stdout has ended.
-async fn receive(events: &mut Option<mpsc::Receiver<LearnerEvent>>) -> Option<LearnerEvent> {
-    match events {
-        Some(events) => events.recv().await,
+/// The next of `sent`; waits for ever where nothing is sent any more.
+async fn receive<T>(sent: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match sent {
+        Some(sent) => sent.recv().await,
         None => std::future::pending().await,
     }
 }
@@ -384,13 +401,26 @@ async fn join(learner: &mut Option<JoinHandle<Result<Ended, Failure>>>) -> Resul
     }
 }
 
-/// The wish to stop; waits for ever once it was told.
-async fn stopped(stop: &mut Option<CancellationToken>) {
-    match stop {
+/// The next wish to stop. The token's is told once.
+async fn stopped(stops: &mut Stops) {
+    loop {
+        let Stops { token, keys } = stops;
+        tokio::select! {
+            () = cancelled(token) => return stops.token = None,
+            pressed = receive(keys) => match pressed {
+                Some(()) => return,
+                // The screen is gone; signals are still heard.
+                None => stops.keys = None,
+            },
+        }
+    }
+}
+
+async fn cancelled(token: &Option<CancellationToken>) {
+    match token {
         Some(token) => token.cancelled().await,
         None => std::future::pending().await,
     }
-    *stop = None;
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -449,10 +479,12 @@ async fn keep_actor(place: ActorPlace, mut phase: watch::Receiver<Phase>) -> Res
             )));
         };
         let seconds = delay.as_secs_f64();
-        place.progress.note(&format!(
+        let text = format!(
             "{name} ended unexpectedly ({}); starting it again in {seconds:.1} s",
             ended.reason()
-        ));
+        );
+        place.program.log.line(&text);
+        place.progress.note(&text);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             _ = phase.wait_for(|phase| *phase > Phase::Running) => return Ok(()),

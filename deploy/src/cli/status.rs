@@ -29,10 +29,17 @@ pub(super) fn verb() -> Clap {
                 .help("Show it again every second, until the run has ended"),
         )
         .arg(
+            Arg::new("ui")
+                .long("ui")
+                .action(ArgAction::SetTrue)
+                .conflicts_with_all(["watch", "json"])
+                .help("Show it on the whole screen, with charts, until q is pressed or the run has ended"),
+        )
+        .arg(
             Arg::new("probe")
                 .long("probe")
                 .action(ArgAction::SetTrue)
-                .conflicts_with_all(["watch", "json"])
+                .conflicts_with_all(["watch", "json", "ui"])
                 .help("Only say whether it serves actors: exit code 0 or 69, for container health checks"),
         )
         .arg(
@@ -57,6 +64,7 @@ pub(super) fn command(matches: &ArgMatches) -> Option<Command> {
     Some(Command::Status(Status {
         target,
         watch: matches.get_flag("watch"),
+        ui: matches.get_flag("ui"),
         json: matches.get_flag("json"),
         token_file: matches.get_one("token-file").cloned(),
     }))

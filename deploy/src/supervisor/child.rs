@@ -45,7 +45,12 @@ impl Program {
 
     /// The learner; one that is to `resume` goes on with what is in the run directory, and one that takes the place of
     /// another listens where that did.
-    pub(super) fn learner(&self, resume: bool, listen: Option<&str>) -> Result<Child, Failure> {
+    pub(super) fn learner(
+        &self,
+        resume: bool,
+        listen: Option<&str>,
+        http: Option<&str>,
+    ) -> Result<Child, Failure> {
         let mut command = self.command("learner");
         command
             .arg("--run-directory")
@@ -56,6 +61,9 @@ impl Program {
         }
         if let Some(address) = listen {
             command.args(["--listen", address]);
+        }
+        if let Some(address) = http {
+            command.args(["--http", address]);
         }
         self.start("learner", command)
     }

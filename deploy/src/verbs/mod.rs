@@ -43,8 +43,16 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
             layers,
             reports,
             resume,
+            ui,
             supervised,
-        } => train::run(&layers, reports, resume.as_ref(), supervised, &registry),
+        } => {
+            let way = train::Way {
+                reports,
+                ui,
+                supervised,
+            };
+            train::run(&layers, way, resume.as_ref(), &registry)
+        }
         Command::Learner {
             layers,
             reports,

@@ -4,34 +4,59 @@ use std::sync::Arc;
 
 use springbok_actor::environment::Registry;
 use springbok_common::config::Config;
+use tokio::sync::mpsc;
 
 use super::{config, resume, runtime};
 use crate::{
     cli::{Layers, Reports, Resume},
     exit::Failure,
+    page,
     progress::Progress,
     report::{self, Restarts},
+    screen::{self, STOPS_WAITING_MAX, Screen},
     shutdown,
-    supervisor::{self, Plan},
+    supervisor::{self, Plan, Stops},
 };
+
+/// How a run is watched and stopped.
+pub(super) struct Way {
+    /// How it reports.
+    pub(super) reports: Reports,
+    /// Whether it is shown on the whole screen.
+    pub(super) ui: bool,
+    /// Whether the end of stdin is an interrupt.
+    pub(super) supervised: bool,
+}
 
 /// Trains until the run is done or interrupted, and prints what came of it.
 pub(super) fn run(
     layers: &Layers,
-    reports: Reports,
+    way: Way,
     resume: Option<&Resume>,
-    supervised: bool,
     registry: &Registry,
 ) -> Result<(), Failure> {
+    if way.ui {
+        screen::check()?;
+    }
     let (config, _) = config::playable(layers, registry)?;
     check_security(&config)?;
     let directory = resume::directory(&config, resume)?;
     let directory = Arc::new(directory);
-    let progress = Arc::new(Progress::new(reports.progress, config.run.total_steps));
+    let (progress, keys) = if way.ui {
+        let (stops, keys) = mpsc::channel(STOPS_WAITING_MAX);
+        let token = page::token(config.security.token_file.as_deref())?;
+        (Progress::on(Screen::open(stops, token)?), Some(keys))
+    } else {
+        let lines = Progress::new(way.reports.progress, config.run.total_steps);
+        (lines, None)
+    };
+    let progress = Arc::new(progress);
     progress.note(&resume::headline(&directory, resume));
     let run = runtime()?.block_on(supervisor::run(
         Arc::clone(&directory),
         Plan {
+            // The screen is fed by the learner's page. Whoever asked for one keeps the address.
+            http: (way.ui && config.telemetry.http.is_none()).then_some("127.0.0.1:0"),
             actors: config.actor.count,
             scheme: if config.security.has_tls() {
                 "https"
@@ -41,14 +66,20 @@ pub(super) fn run(
             learner_restarts_max: config.checkpoint.restarts_max,
             resume: resume.is_some(),
         },
-        progress,
-        supervised.then(shutdown::end_of_stdin),
-    ))?;
+        Arc::clone(&progress),
+        Stops {
+            token: way.supervised.then(shutdown::end_of_stdin),
+            keys,
+        },
+    ));
+    // Whatever comes next, a summary or a fault, belongs on the ordinary screen.
+    progress.close();
+    let run = run?;
     report::print(
         &run.summary,
         &directory.path,
         Restarts::Counted(run.restarts),
-        reports.json,
+        way.reports.json,
     );
     Ok(())
 }

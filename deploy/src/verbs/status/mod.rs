@@ -1,27 +1,24 @@
 //! `springbok status`: how a running learner is doing, once or again and again; or only whether it serves.
 
-mod client;
 mod table;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::Duration,
 };
 
-use springbok_common::credentials::{TOKEN_VARIABLE, Token, read_tokens, tokens_of_environment};
-use springbok_learner::monitor::status::Status as Shown;
+use springbok_common::credentials::Token;
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use self::client::unavailable;
 use super::runtime;
 use crate::{
     exit::{Exit, Failure},
-    output,
+    output, page, screen,
 };
 
 /// Between two looks.
@@ -51,6 +48,8 @@ pub(crate) struct Status {
     pub(crate) target: Target,
     /// Whether to go on.
     pub(crate) watch: bool,
+    /// Whether to go on on a screen of its own.
+    pub(crate) ui: bool,
     /// Whether to print JSON.
     pub(crate) json: bool,
     /// Where the token is.
@@ -59,11 +58,15 @@ pub(crate) struct Status {
 
 /// Shows it.
 pub(super) fn run(status: &Status) -> Result<(), Failure> {
-    let token = token(status.token_file.as_deref())?;
+    let token = page::token(status.token_file.as_deref())?;
     match &status.target {
+        Target::Run(url) if status.ui => {
+            screen::check()?;
+            screen::follow(url, token)
+        }
         Target::Run(url) if status.watch => watch(url, token.as_ref(), status.json),
         Target::Run(url) => {
-            let shown = fetch(url, token.as_ref())?;
+            let shown = page::status(url, token.as_ref())?;
             if status.json {
                 output::json(&shown);
             } else {
@@ -72,7 +75,7 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
             Ok(())
         }
         Target::Health(url) => {
-            let answer = client::get(url, "/health", None)?;
+            let answer = page::get(url, "/health", None)?;
             let word = String::from_utf8_lossy(&answer.body);
             serves(answer.code == 200, url, word.trim())
         }
@@ -80,42 +83,9 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
     }
 }
 
-/// The token to show: the first of `file`, or else of the variable, if there is one.
-fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
-    let variable = std::env::var(TOKEN_VARIABLE).ok();
-    let tokens = match (file, variable) {
-        (Some(file), _) => read_tokens(file),
-        (None, Some(variable)) => tokens_of_environment(Some(&variable)),
-        (None, None) => return Ok(None),
-    };
-    Ok(tokens.map_err(Failure::usage)?.into_iter().next())
-}
-
-fn fetch(url: &str, token: Option<&Token>) -> Result<Shown, Failure> {
-    let answer = client::get(url, "/status", token)?;
-    if answer.code == 401 {
-        return Err(Failure::usage(match token {
-            None => format!(
-                "the learner at {url} asks for a token; name its file with --token-file, or set {TOKEN_VARIABLE}"
-            ),
-            Some(_) => format!(
-                "the learner at {url} does not know the token that was shown; show one of those in its token file"
-            ),
-        }));
-    }
-    let status = serde_json::from_slice(&answer.body).ok();
-    status.filter(|_| answer.code == 200).ok_or_else(|| {
-        let why = format!(
-            "it answers {} and no status; is it a learner of this release?",
-            answer.code
-        );
-        unavailable(url, why)
-    })
-}
-
 /// Shows it until the learner is gone; only a learner that was never there is a failure.
 fn watch(url: &str, token: Option<&Token>, json: bool) -> Result<(), Failure> {
-    let mut shown = fetch(url, token)?;
+    let mut shown = page::status(url, token)?;
     let clear = if io::stdout().is_terminal() && !json {
         CLEAR
     } else {
@@ -135,7 +105,7 @@ fn watch(url: &str, token: Option<&Token>, json: bool) -> Result<(), Failure> {
             return Ok(());
         }
         thread::sleep(WATCH_INTERVAL);
-        match fetch(url, token) {
+        match page::status(url, token) {
             Ok(next) => shown = next,
             Err(gone) => {
                 output::notice(&gone.text);
@@ -159,7 +129,7 @@ async fn probe(url: &str) -> Result<(), Failure> {
     let channel = channel.map_err(|error| Failure::caused(Exit::Passed(69).code(), &error))?;
     let request = HealthCheckRequest::default();
     let answer = HealthClient::new(channel).check(request).await;
-    let answer = answer.map_err(|status| unavailable(url, status.message()))?;
+    let answer = answer.map_err(|status| page::unavailable(url, status.message()))?;
     let status = answer.into_inner().status();
     let word = status.as_str_name().to_lowercase();
     serves(status == ServingStatus::Serving, url, &word)

@@ -7,19 +7,10 @@ use springbok_learner::{
     monitor::status::{Phase, Status},
 };
 
+use crate::figures::{CAUSES, percent, shown};
+
 /// Actors that are listed in a terminal.
 const ACTORS_SHOWN_MAX: usize = 16;
-
-/// Causes of lag in the order of an unroll's life, with their metrics.
-const CAUSES: [(&str, Metric); 7] = [
-    ("injected", Metric::LagInjected),
-    ("publish", Metric::LagPublish),
-    ("unroll", Metric::LagUnroll),
-    ("outbox", Metric::LagOutbox),
-    ("transport", Metric::LagTransport),
-    ("queue", Metric::LagQueue),
-    ("batch", Metric::LagBatch),
-];
 
 /// The status as a table of two columns, and a table of actors.
 pub(super) fn in_words(status: &Status) -> String {
@@ -157,15 +148,4 @@ fn actors(status: &Status, text: &mut String) {
     if more > 0 {
         let _ = writeln!(text, "{:>8} more", more);
     }
-}
-
-/// A metric's value with so many decimal places, or a dash.
-fn shown(status: &Status, metric: Metric, places: usize) -> String {
-    let value = status.metric(metric);
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
-}
-
-fn percent(status: &Status, metric: Metric) -> String {
-    let value = status.metric(metric);
-    value.map_or_else(|| "-".to_owned(), |value| format!("{:.0}", 100.0 * value))
 }

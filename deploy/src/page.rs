@@ -1,12 +1,14 @@
-//! One GET over plain HTTP, bounded in time and size.
+//! What a learner's page says: one GET over plain HTTP, bounded in time and size.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{TcpStream, ToSocketAddrs as _},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use springbok_common::credentials::Token;
+use springbok_common::credentials::{TOKEN_VARIABLE, Token, read_tokens, tokens_of_environment};
+use springbok_learner::monitor::status::Status;
 
 use crate::exit::{Exit, Failure};
 
@@ -20,15 +22,15 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 const UNAVAILABLE: Exit = Exit::Passed(69);
 
 /// An answer.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Status code.
-    pub(super) code: u16,
+    pub(crate) code: u16,
     /// Its body.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// That nobody answers at `url`, and why.
-pub(super) fn unavailable(url: &str, why: impl std::fmt::Display) -> Failure {
+pub(crate) fn unavailable(url: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(UNAVAILABLE, format!("no learner answers at {url}: {why}"))
 }
 
@@ -36,7 +38,7 @@ pub(super) fn unavailable(url: &str, why: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// Exit 64 for a URL that is none, exit 69 for a server that does not answer.
-pub(super) fn get(url: &str, path: &str, token: Option<&Token>) -> Result<Answer, Failure> {
+pub(crate) fn get(url: &str, path: &str, token: Option<&Token>) -> Result<Answer, Failure> {
     let authority = authority(url)?;
     exchange(authority, path, token).map_err(|error| {
         let hint = match error.kind() {
@@ -46,6 +48,46 @@ pub(super) fn get(url: &str, path: &str, token: Option<&Token>) -> Result<Answer
             _ => "",
         };
         unavailable(url, format!("{error}{hint}"))
+    })
+}
+
+/// The token to show: the first of `file`, or else of the variable, if there is one.
+///
+/// # Errors
+/// Exit 64 for a file or a variable without tokens.
+pub(crate) fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    let variable = std::env::var(TOKEN_VARIABLE).ok();
+    let tokens = match (file, variable) {
+        (Some(file), _) => read_tokens(file),
+        (None, Some(variable)) => tokens_of_environment(Some(&variable)),
+        (None, None) => return Ok(None),
+    };
+    Ok(tokens.map_err(Failure::usage)?.into_iter().next())
+}
+
+/// How the learner whose page is at `url` is; it is shown `token`.
+///
+/// # Errors
+/// Those of [`get`]; exit 64 if it asks for another token, exit 69 if the answer is no status.
+pub(crate) fn status(url: &str, token: Option<&Token>) -> Result<Status, Failure> {
+    let answer = get(url, "/status", token)?;
+    if answer.code == 401 {
+        return Err(Failure::usage(match token {
+            None => format!(
+                "the learner at {url} asks for a token; name its file with --token-file, or set {TOKEN_VARIABLE}"
+            ),
+            Some(_) => format!(
+                "the learner at {url} does not know the token that was shown; show one of those in its token file"
+            ),
+        }));
+    }
+    let status = serde_json::from_slice(&answer.body).ok();
+    status.filter(|_| answer.code == 200).ok_or_else(|| {
+        let why = format!(
+            "it answers {} and no status; is it a learner of this release?",
+            answer.code
+        );
+        unavailable(url, why)
     })
 }
 
