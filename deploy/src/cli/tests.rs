@@ -88,3 +88,39 @@ fn every_verb_has_a_manual_page_and_the_page_of_the_program_names_it() {
     let files = std::fs::read_dir(out.path()).unwrap().count();
     assert_eq!(files, verbs.len() + 1, "no page of a hidden verb");
 }
+
+/// The command lines of the guide: those that a test runs (`console`) and those that only a person can (`sh`).
+fn lines_of_the_guide() -> Vec<String> {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(docs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        let mut inside = false;
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            if line.starts_with("```") {
+                inside = ["```console", "```sh"].contains(&line);
+            } else if inside {
+                let line = line.strip_prefix("$ ").unwrap_or(line);
+                let line = line.split(['>', '#']).next().unwrap_or_default();
+                if line.starts_with("springbok ") {
+                    lines.push(line.trim().to_owned());
+                }
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn every_command_of_the_guide_is_one() {
+    let lines = lines_of_the_guide();
+    assert!(lines.len() > 25, "{lines:?}");
+    for line in lines {
+        if let Err(error) = parsed(&line) {
+            panic!("{line}: {error}");
+        }
+    }
+}
