@@ -56,6 +56,12 @@ async fn follow(
     publications.mark_changed();
     let mut served = 0;
     while publications.changed().await.is_ok() {
+        // Chosen when the connection has taken all of the last one, so that a slow reader holds one snapshot and not two,
+        // and gets what is the newest by then.
+        let Ok(room) = chunks.reserve_many(CHUNKS_AHEAD).await else {
+            return;
+        };
+        drop(room);
         let Some(shelf) = publications.borrow_and_update().clone() else {
             continue;
         };

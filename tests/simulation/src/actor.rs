@@ -90,7 +90,8 @@ async fn live(shared: &Shared, place: u32) {
     }
 }
 
-fn options(place: u32) -> ActorOptions {
+/// What an actor is started with.
+pub(crate) fn options(place: u32) -> ActorOptions {
     ActorOptions {
         learner: format!("http://learner:{}", network::PORT),
         index: Some(place),
@@ -109,8 +110,8 @@ fn prepare(shared: &Shared, name: Name, draw: Pcg64) -> Prepare {
         let (shared, draw) = (shared.clone(), draw.clone());
         Box::pin(async move {
             let (worker, bench) = Worker::new();
-            tokio::spawn(make_unrolls(shared, name, draw, bench, newest));
-            Ok((work::agreement(), worker))
+            tokio::spawn(make_unrolls(shared.clone(), name, draw, bench, newest));
+            Ok((shared.task.agreement.clone(), worker))
         })
     })
 }
@@ -122,7 +123,7 @@ async fn make_unrolls(
     mut bench: Bench,
     newest: watch::Receiver<Option<Published>>,
 ) {
-    let agreement = work::agreement();
+    let agreement = shared.task.agreement.clone();
     while let Some(permission) = bench.permissions.recv().await {
         let Some(published) = newest.borrow().clone() else {
             return;
@@ -162,7 +163,7 @@ fn begin(shared: &Shared, name: Name, header: UnrollHeader, published: &Publishe
     truth.event(&format!(
         "actor {place} begins unroll {sequence} with version {version} of epoch {epoch}"
     ));
-    let verdict = invariants::snapshots::whole(payload, life, version);
+    let verdict = invariants::snapshots::whole(&shared.task, payload, life, version);
     truth.judge(verdict);
     let before = truth.loaded.insert(actor, (epoch, version));
     truth.judge(invariants::versions::forwards(before, (epoch, version)));

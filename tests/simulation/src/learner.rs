@@ -93,7 +93,7 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     let books = Books::new(admission);
     let (sender, receiver) = queue(plan.queue_unrolls);
     let pacing = Pacing::new(gate_limits(plan));
-    let agreement = work::agreement();
+    let agreement = shared.task.agreement.clone();
     let (publisher, publications) =
         Publisher::new(fence.epoch, layout_fingerprint(&agreement.network), 0);
     {
@@ -113,7 +113,11 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
             trained_unrolls: 0,
         });
     }
-    let terms = terms(&shared, fence, &agreement, &limits);
+    let terms = JoinTerms {
+        seed: plan.seed,
+        outbox_unrolls: plan.outbox_unrolls,
+        ..terms(fence, &agreement, &limits)
+    };
     let inbox = Inbox {
         queue: sender,
         pacing: pacing.clone(),
@@ -148,8 +152,8 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     Ok(())
 }
 
-/// What an actor is told when it joins.
-fn terms(shared: &Shared, fence: Fence, agreement: &Agreement, limits: &LimitsConfig) -> JoinTerms {
+/// What an actor is told when it joins, as far as every simulation says the same.
+pub(crate) fn terms(fence: Fence, agreement: &Agreement, limits: &LimitsConfig) -> JoinTerms {
     JoinTerms {
         run_id: fence.run_id,
         epoch: fence.epoch,
@@ -158,12 +162,24 @@ fn terms(shared: &Shared, fence: Fence, agreement: &Agreement, limits: &LimitsCo
         environment_options: String::new(),
         network: agreement.network.clone(),
         rollout: agreement.rollout,
-        seed: shared.plan.seed,
+        seed: 1,
         fingerprint: agreement.fingerprint(),
-        outbox_unrolls: shared.plan.outbox_unrolls,
+        outbox_unrolls: 1,
         message_bytes_max: limits.message_bytes_max,
         unrolls_per_snapshot: None,
         life_versions: None,
+    }
+}
+
+/// A gate that keeps to nothing.
+pub(crate) fn no_limits() -> GateLimits {
+    GateLimits {
+        batch_unrolls: 1,
+        outbox_unrolls: 1,
+        versions_per_batch: 1,
+        served_behind: 0,
+        budget_unrolls: None,
+        lag_versions_max: None,
     }
 }
 
@@ -172,10 +188,8 @@ fn gate_limits(plan: &Plan) -> GateLimits {
     GateLimits {
         batch_unrolls: plan.batch_unrolls,
         outbox_unrolls: plan.outbox_unrolls,
-        versions_per_batch: 1,
-        served_behind: 0,
-        budget_unrolls: None,
         lag_versions_max: plan.lag_versions_max.filter(|_| plan.paced),
+        ..no_limits()
     }
 }
 
@@ -274,9 +288,9 @@ impl Trainer {
 
     fn publish(&mut self) {
         let payload = if self.shared.has(Planted::TornSnapshot) && self.draw.random_bool(0.1) {
-            work::torn_parameters(self.life, self.version)
+            self.shared.task.torn_parameters(self.life, self.version)
         } else {
-            work::parameters(self.life, self.version)
+            self.shared.task.parameters(self.life, self.version)
         };
         self.publisher.publish(PolicyVersion(self.version), payload);
         self.pacing

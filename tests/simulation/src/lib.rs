@@ -14,12 +14,16 @@ mod learner;
 mod network;
 mod plan;
 mod planted;
+mod readers;
 mod run;
+mod slow;
 mod truth;
 mod work;
 
 pub use self::{
     planted::Planted,
+    readers::{Readers, Received, Seen, look_at},
     run::{Outcome, simulate},
+    slow::Reading,
     truth::Violation,
 };

@@ -32,24 +32,36 @@ impl Listen for Ear {
     }
 }
 
-/// Connects an actor; snapshots that come down may be damaged.
-pub(crate) fn dial(shared: &Shared, draw: Pcg64) -> Dial {
-    let (shared, draw) = (shared.clone(), Arc::new(std::sync::Mutex::new(draw)));
+/// Connects an actor; `wrap` lies between it and the connection.
+pub(crate) fn dial_through<S, W>(wrap: W) -> Dial
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    W: Fn(TcpStream) -> S + Send + Sync + 'static,
+{
+    let wrap = Arc::new(wrap);
     Arc::new(move |endpoint| {
-        let (shared, draw) = (shared.clone(), Arc::clone(&draw));
+        let wrap = Arc::clone(&wrap);
         let connector = tower::service_fn(move |_| {
-            let (shared, draw) = (shared.clone(), Arc::clone(&draw));
+            let wrap = Arc::clone(&wrap);
             async move {
                 let stream = TcpStream::connect(("learner", PORT)).await?;
-                let seed = draw.lock().map_or(0, |mut draw| draw.random());
-                Ok::<_, io::Error>(TokioIo::new(Damaging {
-                    stream,
-                    draw: rand::SeedableRng::seed_from_u64(seed),
-                    shared,
-                }))
+                Ok::<_, io::Error>(TokioIo::new(wrap(stream)))
             }
         });
         Box::pin(async move { endpoint.connect_with_connector(connector).await })
+    })
+}
+
+/// Connects an actor; snapshots that come down may be damaged.
+pub(crate) fn dial(shared: &Shared, draw: Pcg64) -> Dial {
+    let (shared, draw) = (shared.clone(), std::sync::Mutex::new(draw));
+    dial_through(move |stream| {
+        let seed = draw.lock().map_or(0, |mut draw| draw.random());
+        Damaging {
+            stream,
+            draw: rand::SeedableRng::seed_from_u64(seed),
+            shared: shared.clone(),
+        }
     })
 }
 

@@ -18,6 +18,7 @@ use crate::{
     disk::Disk,
     plan::Plan,
     planted::Planted,
+    work::Task,
 };
 
 /// An invariant that does not hold.
@@ -85,6 +86,7 @@ pub(crate) struct Truth {
 pub(crate) struct Shared {
     pub(crate) plan: Arc<Plan>,
     pub(crate) planted: Option<Planted>,
+    pub(crate) task: Arc<Task>,
     truth: Arc<Mutex<Truth>>,
 }
 
@@ -109,6 +111,7 @@ impl Shared {
         Self {
             plan: Arc::new(plan),
             planted,
+            task: Arc::new(Task::new(vec![4])),
             truth: Arc::new(Mutex::new(truth)),
         }
     }

@@ -8,41 +8,66 @@ use springbok_common::{
     spec::{ActionSpec, Activation, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
     step::StepOutcome,
     unroll::{Agreement, EpisodeSummary, Served, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
+    wire::SNAPSHOT_CHUNK_BYTES_MAX,
 };
 
-/// What both sides agree on.
-pub(crate) fn agreement() -> Agreement {
-    let environment = EnvironmentSpec::new(
-        "Simulated-v0",
-        ObservationSpec::floats([3], [-1.0, 1.0]),
-        ActionSpec::Discrete(2),
-    );
-    Agreement {
-        network: NetworkSpec::mlp(&environment, vec![4], Activation::Relu, false),
-        environment,
-        rollout: RolloutShape {
-            unroll_length: 4,
-            environments: 2,
-        },
+/// What both sides agree on, and what its parameters look like.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) agreement: Agreement,
+    payload_bytes: usize,
+}
+
+impl Task {
+    /// A task whose network has these hidden layers.
+    pub(crate) fn new(hidden_sizes: Vec<usize>) -> Self {
+        let environment = EnvironmentSpec::new(
+            "Simulated-v0",
+            ObservationSpec::floats([3], [-1.0, 1.0]),
+            ActionSpec::Discrete(2),
+        );
+        let network = NetworkSpec::mlp(&environment, hidden_sizes, Activation::Relu, false);
+        Self {
+            payload_bytes: payload_bytes(&network),
+            agreement: Agreement {
+                network,
+                environment,
+                rollout: RolloutShape {
+                    unroll_length: 4,
+                    environments: 2,
+                },
+            },
+        }
+    }
+
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The parameters of `version` in a `life` of the learner: in each chunk the same number again and again, and no
+    /// other chunk's.
+    pub(crate) fn parameters(&self, life: u32, version: u64) -> Bytes {
+        let mut payload = Vec::with_capacity(self.payload_bytes);
+        for chunk in 0..self.payload_bytes.div_ceil(SNAPSHOT_CHUNK_BYTES_MAX) {
+            let number = (life << 20) | ((chunk as u32) << 16) | (version as u32) | MARK;
+            let left = self.payload_bytes - payload.len();
+            let count = left.min(SNAPSHOT_CHUNK_BYTES_MAX) / 4;
+            payload.extend(number.to_le_bytes().repeat(count));
+        }
+        payload.into()
+    }
+
+    /// Parameters of which the second half is still that of the version before.
+    pub(crate) fn torn_parameters(&self, life: u32, version: u64) -> Bytes {
+        let new = self.parameters(life, version);
+        let old = self.parameters(life, version.saturating_sub(1));
+        let half = new.len() / 2;
+        [&new[..half], &old[half..]].concat().into()
     }
 }
 
-/// The parameters of `version` in a `life` of the learner: the same number again and again, and no other's.
-pub(crate) fn parameters(life: u32, version: u64) -> Bytes {
-    let number = life.wrapping_mul(1 << 20).wrapping_add(version as u32) | 0x4000_0000;
-    let count = payload_bytes(&agreement().network) / 4;
-    number.to_le_bytes().repeat(count).into()
-}
-
-/// Parameters of which the second half is still that of the version before.
-pub(crate) fn torn_parameters(life: u32, version: u64) -> Bytes {
-    let (new, old) = (
-        parameters(life, version),
-        parameters(life, version.saturating_sub(1)),
-    );
-    let half = new.len() / 2;
-    [&new[..half], &old[half..]].concat().into()
-}
+/// In the numbers of all parameters: with it they are no tiny ones.
+const MARK: u32 = 0x4000_0000;
 
 /// The unroll `id`; `None` if the real checks refuse it.
 pub(crate) fn unroll(
@@ -94,5 +119,5 @@ pub(crate) fn life_of(payload: &[u8]) -> u32 {
     let first = payload
         .first_chunk()
         .map_or(0, |first| u32::from_le_bytes(*first));
-    (first & !0x4000_0000) >> 20
+    (first & !MARK) >> 20
 }

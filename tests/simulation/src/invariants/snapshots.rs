@@ -1,11 +1,11 @@
 //! Parameters that an actor loads are, bit for bit, those that the learner made.
 
 use super::holds;
-use crate::{truth::Violation, work};
+use crate::{truth::Violation, work::Task};
 
-pub(crate) fn whole(payload: &[u8], life: u32, version: u64) -> Result<(), Violation> {
+pub(crate) fn whole(task: &Task, payload: &[u8], life: u32, version: u64) -> Result<(), Violation> {
     holds(
-        payload == work::parameters(life, version),
+        payload == task.parameters(life, version),
         "snapshots",
         || format!("what was loaded as version {version} of life {life} is something else"),
     )
