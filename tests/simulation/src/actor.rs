@@ -25,10 +25,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     chance::{Who, chance},
-    invariants, network,
+    invariants,
+    keys::Reader,
+    network,
     truth::{Made, Shared, Violation},
     work,
 };
+
+/// An actor whose environments take longer for a step is given up and started again.
+const STEP_MAX: Duration = Duration::from_secs(5);
 
 /// Who an actor is.
 #[derive(Debug, Clone, Copy)]
@@ -68,13 +73,26 @@ async fn live(shared: &Shared, place: u32) {
             leaving.cancel();
         });
     }
+    let hung = CancellationToken::new();
     let world = World {
         dial: network::dial(shared, chance(seed, Who::Damage(place, life))),
         actor_id: actor,
         backoff: Backoff::default().seeded(draw.random()),
-        prepare: prepare(shared, Name { place, actor }, draw),
+        prepare: prepare(shared, Name { place, actor }, draw, hung.clone()),
     };
-    match run_in(world, options(place), leaving.clone()).await {
+    let mut options = options(place);
+    if let Some(keys) = &shared.lock().keys {
+        match keys.of(Reader::Actors) {
+            Ok(security) => options.security = security,
+            Err(error) => return shared.event(&format!("actor {place} cannot start: {error}")),
+        }
+    }
+    let outcome = tokio::select! {
+        biased;
+        () = hung.cancelled() => return shared.event(&format!("actor {place} is given up: it hangs")),
+        outcome = run_in(world, options, leaving.clone()) => outcome,
+    };
+    match outcome {
         Ok(report) if leaving.is_cancelled() => {
             shared.event(&format!("actor {place} left: {report:?}"));
         }
@@ -104,16 +122,30 @@ pub(crate) fn options(place: u32) -> ActorOptions {
     }
 }
 
-fn prepare(shared: &Shared, name: Name, draw: Pcg64) -> Prepare {
+fn prepare(shared: &Shared, name: Name, draw: Pcg64, hung: CancellationToken) -> Prepare {
     let shared = shared.clone();
     Arc::new(move |_, _, newest| {
-        let (shared, draw) = (shared.clone(), draw.clone());
+        let (shared, draw, hung) = (shared.clone(), draw.clone(), hung.clone());
         Box::pin(async move {
             let (worker, bench) = Worker::new();
-            tokio::spawn(make_unrolls(shared.clone(), name, draw, bench, newest));
+            let making = make_unrolls(shared.clone(), name, draw, bench, newest);
+            tokio::spawn(async move {
+                if making.await == Work::Hung {
+                    hung.cancel();
+                }
+            });
             Ok((shared.task.agreement.clone(), worker))
         })
     })
+}
+
+/// How the work of whoever makes unrolls ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Nobody wants any more.
+    Done,
+    /// A step did not return for too long.
+    Hung,
 }
 
 async fn make_unrolls(
@@ -122,11 +154,11 @@ async fn make_unrolls(
     mut draw: Pcg64,
     mut bench: Bench,
     newest: watch::Receiver<Option<Published>>,
-) {
+) -> Work {
     let agreement = shared.task.agreement.clone();
     while let Some(permission) = bench.permissions.recv().await {
         let Some(published) = newest.borrow().clone() else {
-            return;
+            return Work::Done;
         };
         let header = UnrollHeader {
             run_id: published.run_id,
@@ -140,16 +172,39 @@ async fn make_unrolls(
             draw.random_range(longest / 2..=longest),
         ))
         .await;
+        if hang(&shared, name.place).await == Work::Hung {
+            return Work::Hung;
+        }
         let unroll = finish(&shared, name, header, life, &agreement, &published);
-        let Some(unroll) = unroll else { return };
+        let Some(unroll) = unroll else {
+            return Work::Done;
+        };
         let finished = Finished {
             unroll,
             at: Instant::now().into_std(),
             received: published.received,
         };
         if bench.results.send(Ok(finished)).await.is_err() {
-            return;
+            return Work::Done;
         }
+    }
+    Work::Done
+}
+
+/// A step that does not return, if the plan has one now. The real watch over steps looks at the operating system's clock,
+/// so it is done here what it would do.
+async fn hang(shared: &Shared, place: u32) -> Work {
+    let now = turmoil::sim_elapsed().unwrap_or_default();
+    let Some(until) = shared.plan.hangs_until(place, now) else {
+        return Work::Done;
+    };
+    let length = until.saturating_sub(now);
+    shared.event(&format!("actor {place} hangs for {length:?}"));
+    sleep(length.min(STEP_MAX)).await;
+    if length > STEP_MAX {
+        Work::Hung
+    } else {
+        Work::Done
     }
 }
 

@@ -9,11 +9,14 @@ pub(crate) enum Who {
     Plan,
     Link(u32),
     ActorCrashes(u32),
-    LearnerCrashes,
+    LearnerEnds,
     Disk,
     Trainer(u32),
     Actor(u32, u32),
     Damage(u32, u32),
+    Hangs(u32),
+    Tokens,
+    Stranger,
 }
 
 impl Who {
@@ -22,11 +25,14 @@ impl Who {
             Self::Plan => (0, 0, 0),
             Self::Link(actor) => (1, actor, 0),
             Self::ActorCrashes(actor) => (2, actor, 0),
-            Self::LearnerCrashes => (3, 0, 0),
+            Self::LearnerEnds => (3, 0, 0),
             Self::Disk => (4, 0, 0),
             Self::Trainer(life) => (5, life, 0),
             Self::Actor(actor, life) => (6, actor, life),
             Self::Damage(actor, life) => (7, actor, life),
+            Self::Hangs(actor) => (8, actor, 0),
+            Self::Tokens => (9, 0, 0),
+            Self::Stranger => (10, 0, 0),
         };
         (kind << 48) | (u64::from(one) << 24) | u64::from(other)
     }

@@ -10,6 +10,7 @@ mod actor;
 mod chance;
 mod disk;
 pub mod invariants;
+mod keys;
 mod learner;
 mod network;
 mod plan;
@@ -17,6 +18,8 @@ mod planted;
 mod readers;
 mod run;
 mod slow;
+mod stranger;
+mod trainer;
 mod truth;
 mod work;
 

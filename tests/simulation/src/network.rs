@@ -81,6 +81,8 @@ impl Damaging {
         if per_mille == 0 {
             return;
         }
+        // Large parameters are damaged as often as small ones, not more often.
+        let parts = (self.shared.task.payload_bytes() / 512).max(1) as u32;
         let mut run = 0;
         for at in 4..bytes.len() {
             run = if bytes[at] == bytes[at - 4] {
@@ -89,7 +91,7 @@ impl Damaging {
                 0
             };
             if run == RUN_BYTES {
-                if self.draw.random_ratio(per_mille, 1000) {
+                if self.draw.random_ratio(per_mille, 1000 * parts) {
                     bytes[at] ^= 1 << self.draw.random_range(0..8);
                     self.shared.event("a snapshot is damaged on the way");
                 }

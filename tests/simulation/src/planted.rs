@@ -19,11 +19,21 @@ pub enum Planted {
     TornSnapshot,
     /// The ledger does not hear of an update.
     LedgerMiss,
+    /// Chunks of a snapshot are put together in another order, and nobody looks at the checksum.
+    ChunkOrderIgnored,
+    /// The ledger does not hear of what a full queue drops.
+    EvictedUncounted,
+    /// What is still queued at the end of a drain is dropped without a word.
+    DrainDropsQueue,
+    /// In lock-step a version is served again to those who had it.
+    ServedAgain,
+    /// A token that was revoked stays in the learner's file.
+    RevokedKept,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::DedupeOff,
         Self::LagOffByOne,
         Self::AcknowledgedUnseen,
@@ -32,6 +42,11 @@ impl Planted {
         Self::NoFsync,
         Self::TornSnapshot,
         Self::LedgerMiss,
+        Self::ChunkOrderIgnored,
+        Self::EvictedUncounted,
+        Self::DrainDropsQueue,
+        Self::ServedAgain,
+        Self::RevokedKept,
     ];
 }
 
@@ -46,7 +61,11 @@ impl Planted {
             Self::PermitLeak => &["liveness"],
             Self::EpochKept => &["lives", "versions", "capacity"],
             Self::NoFsync => &["durable"],
-            Self::TornSnapshot => &["snapshots"],
+            Self::TornSnapshot | Self::ChunkOrderIgnored => &["snapshots"],
+            Self::EvictedUncounted => &["capacity"],
+            Self::DrainDropsQueue => &["drain"],
+            Self::ServedAgain => &["lockstep"],
+            Self::RevokedKept => &["guarded"],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One seed, from its first tick to its last.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use turmoil::Sim;
 
@@ -8,7 +8,8 @@ use crate::{
     actor, invariants, learner,
     plan::{Fault, Plan},
     planted::Planted,
-    truth::{Shared, Violation},
+    stranger,
+    truth::{Ending, Shared, Violation},
 };
 
 /// What happens within one is simulated exactly; messages arrive at its beginning.
@@ -19,6 +20,9 @@ const SEGMENTS: usize = 4096;
 
 /// How much longer the calm is watched after everything recovered.
 const WATCHED: Duration = Duration::from_secs(3);
+
+/// After so long a learner that has ended is started again.
+const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What one seed led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,10 @@ pub struct Outcome {
     pub trained_unrolls: usize,
     /// Lives of the learner.
     pub learner_lives: u32,
+    /// How often a learner ended because it was asked to.
+    pub drains: u32,
+    /// Attempts of strangers to join that were refused.
+    pub strangers_refused: u64,
     /// How long after the last fault everything had recovered.
     pub recovered_after: Duration,
 }
@@ -40,7 +48,7 @@ pub struct Outcome {
 /// # Errors
 /// The simulation itself failed.
 pub fn simulate(seed: u64, planted: Option<Planted>) -> turmoil::Result<Outcome> {
-    let shared = Shared::new(Plan::new(seed), planted);
+    let shared = Shared::new(Plan::new(seed), planted)?;
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .tick_duration(TICK)
@@ -55,20 +63,29 @@ pub fn simulate(seed: u64, planted: Option<Planted>) -> turmoil::Result<Outcome>
         let lent = shared.clone();
         sim.host(name(place), move || actor::host(lent.clone(), place));
     }
+    if shared.plan.guarded {
+        let lent = shared.clone();
+        sim.host("stranger", move || stranger::host(lent.clone()));
+    }
     for place in 0..shared.plan.actors {
         mend(&mut sim, &shared, place);
     }
     let mut faults = shared.plan.faults.iter().copied().peekable();
     let mut recovered: Option<(Duration, u64)> = None;
+    let mut start_at = None;
     loop {
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= sim.elapsed()) {
             shared.event(&format!("{fault:?}"));
-            strike(&mut sim, &shared, fault);
+            if matches!(fault, Fault::LearnerDies { .. }) {
+                start_at = None;
+            }
+            strike(&mut sim, &shared, fault)?;
         }
-        if sim.elapsed() >= shared.plan.calm_from && shared.lock().calm_since.is_none() {
+        if is_calm_due(&shared, sim.elapsed()) && start_at.is_none() {
             end_faults(&mut sim, &shared);
         }
         sim.step()?;
+        supervise(&mut sim, &shared, &mut start_at);
         watch(&shared, sim.elapsed());
         if shared.lock().violation.is_some() || is_over(&shared, &mut recovered) {
             break;
@@ -81,12 +98,41 @@ pub fn simulate(seed: u64, planted: Option<Planted>) -> turmoil::Result<Outcome>
         violation: truth.violation.clone(),
         trained_unrolls: truth.trained.len(),
         learner_lives: truth.learner_lives,
+        drains: truth.drains,
+        strangers_refused: truth.strangers_refused,
         recovered_after: recovered.map_or(Duration::ZERO, |(at, _)| at.saturating_sub(calm)),
     })
 }
 
 fn name(place: u32) -> String {
     format!("actor-{place}")
+}
+
+/// Starts the learner again some time after it has ended by itself.
+fn supervise(sim: &mut Sim<'_>, shared: &Shared, start_at: &mut Option<Duration>) {
+    let now = sim.elapsed();
+    let ended = {
+        let mut truth = shared.lock();
+        let ended = truth.ending == Some(Ending::Over);
+        if ended {
+            truth.ending = None;
+        }
+        ended
+    };
+    if ended {
+        sim.crash("learner");
+        *start_at = Some(now + STARTED_AGAIN_AFTER);
+    }
+    if start_at.is_some_and(|at| at <= now) {
+        *start_at = None;
+        sim.bounce("learner");
+    }
+}
+
+/// Whether the faults are over: a drain that goes on still belongs to them.
+fn is_calm_due(shared: &Shared, now: Duration) -> bool {
+    let truth = shared.lock();
+    now >= shared.plan.calm_from && truth.calm_since.is_none() && truth.ending.is_none()
 }
 
 /// Looks at everything after each tick.
@@ -100,6 +146,7 @@ fn watch(shared: &Shared, now: Duration) {
     let balanced = invariants::ledger::balances(&running.books.lock().ledger);
     let verdict = balanced
         .and_then(|()| invariants::capacity::queue(running))
+        .and_then(|()| invariants::capacity::accounted(running, &shared.plan))
         .and_then(|()| invariants::accounts::agree(running, truth.loaded.keys()));
     truth.judge(verdict);
 }
@@ -146,7 +193,7 @@ fn mend(sim: &mut Sim<'_>, shared: &Shared, place: u32) {
     sim.repair(name(place), "learner");
 }
 
-fn strike(sim: &mut Sim<'_>, shared: &Shared, fault: Fault) {
+fn strike(sim: &mut Sim<'_>, shared: &Shared, fault: Fault) -> io::Result<()> {
     match fault {
         Fault::Partition(place) => sim.partition(name(place), "learner"),
         Fault::Mute(place) => sim.partition_oneway(name(place), "learner"),
@@ -180,6 +227,7 @@ fn strike(sim: &mut Sim<'_>, shared: &Shared, fault: Fault) {
             {
                 let mut truth = shared.lock();
                 truth.running = None;
+                truth.ending = None;
                 truth.disk.lose_power();
             }
             sim.crash("learner");
@@ -188,5 +236,19 @@ fn strike(sim: &mut Sim<'_>, shared: &Shared, fault: Fault) {
             }
         }
         Fault::LearnerStarts => sim.bounce("learner"),
+        Fault::LearnerDrains => {
+            let mut truth = shared.lock();
+            if let Some(running) = &truth.running {
+                running.stop.cancel();
+                truth.end_begins();
+            }
+        }
+        Fault::Token(step) => {
+            let (now, kept) = (sim.elapsed(), shared.has(Planted::RevokedKept));
+            if let Some(keys) = &mut shared.lock().keys {
+                keys.rotate(step, now, kept)?;
+            }
+        }
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,10 +13,12 @@ use springbok_common::{
     unroll::UnrollHeader,
 };
 use springbok_learner::{books::Books, ledger::LedgerCounts, queue::QueueReceiver};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     chance::{Who, chance},
     disk::Disk,
+    keys::Keys,
     plan::Plan,
     planted::Planted,
     work::Task,
@@ -52,6 +55,19 @@ pub(crate) struct Running {
     /// The accounts with which this life began, and what it trained on since then.
     pub(crate) began_with: LedgerCounts,
     pub(crate) trained_unrolls: u64,
+    /// Unrolls that the trainer has taken and not settled.
+    pub(crate) in_hand: u64,
+    /// Cancelled to ask it to end.
+    pub(crate) stop: CancellationToken,
+}
+
+/// How far the end of the learner's process is, if it comes in an orderly way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was asked to, at this moment, or saw that it has to.
+    Begun(Duration),
+    /// The process has nothing more to do.
+    Over,
 }
 
 /// What an actor's life loaded last: life of the learner and version.
@@ -66,7 +82,9 @@ pub(crate) struct Truth {
     /// By id.
     pub(crate) made: Vec<Made>,
     pub(crate) running: Option<Running>,
+    pub(crate) ending: Option<Ending>,
     pub(crate) learner_lives: u32,
+    pub(crate) drains: u32,
     pub(crate) actor_lives: Vec<u32>,
     /// Trained on, in the history that counts: a restore takes back what its checkpoint does not have.
     pub(crate) trained: BTreeSet<u64>,
@@ -79,6 +97,10 @@ pub(crate) struct Truth {
     /// Places of which an unroll of the calm is settled, and the updates of the calm.
     pub(crate) back: BTreeSet<u32>,
     pub(crate) calm_updates: u64,
+    /// The tokens, if they are asked for.
+    pub(crate) keys: Option<Keys>,
+    /// Attempts of strangers that were refused.
+    pub(crate) strangers_refused: u64,
 }
 
 /// What all tasks of a simulation share.
@@ -91,13 +113,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(plan: Plan, planted: Option<Planted>) -> Self {
+    pub(crate) fn new(plan: Plan, planted: Option<Planted>) -> io::Result<Self> {
+        let keys = plan.guarded.then(|| Keys::new(plan.seed)).transpose()?;
         let truth = Truth {
             now: Duration::ZERO,
             log: Vec::new(),
             violation: None,
             made: Vec::new(),
             running: None,
+            ending: None,
+            drains: 0,
             learner_lives: 0,
             actor_lives: vec![0; plan.actors as usize],
             trained: BTreeSet::new(),
@@ -107,13 +132,15 @@ impl Shared {
             calm_since: None,
             back: BTreeSet::new(),
             calm_updates: 0,
+            keys,
+            strangers_refused: 0,
         };
-        Self {
+        Ok(Self {
+            task: Arc::new(Task::new(plan.hidden_sizes.clone())),
             plan: Arc::new(plan),
             planted,
-            task: Arc::new(Task::new(vec![4])),
             truth: Arc::new(Mutex::new(truth)),
-        }
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Truth> {
@@ -147,6 +174,12 @@ impl Truth {
     pub(crate) fn event(&mut self, what: &str) {
         let now = turmoil::sim_elapsed().unwrap_or(self.now);
         self.log.push(format!("{:>10.3} {what}", now.as_secs_f64()));
+    }
+
+    /// The learner is about to end, if that has not begun already.
+    pub(crate) fn end_begins(&mut self) {
+        let now = turmoil::sim_elapsed().unwrap_or(self.now);
+        self.ending.get_or_insert(Ending::Begun(now));
     }
 
     /// Sees which actors are back: the learner has settled an unroll that was made in the calm.

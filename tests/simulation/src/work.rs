@@ -64,6 +64,14 @@ impl Task {
         let half = new.len() / 2;
         [&new[..half], &old[half..]].concat().into()
     }
+
+    /// Parameters of which the first two chunks have changed places; `None` if there are not two.
+    pub(crate) fn shuffled_parameters(&self, life: u32, version: u64) -> Option<Bytes> {
+        let right = self.parameters(life, version);
+        let (first, rest) = right.split_at_checked(SNAPSHOT_CHUNK_BYTES_MAX)?;
+        let (second, rest) = rest.split_at(rest.len().min(SNAPSHOT_CHUNK_BYTES_MAX));
+        (!second.is_empty()).then(|| [second, first, rest].concat().into())
+    }
 }
 
 /// In the numbers of all parameters: with it they are no tiny ones.

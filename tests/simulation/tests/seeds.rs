@@ -30,7 +30,7 @@ fn again(seed: u64) -> String {
 
 #[test]
 fn every_seed_keeps_the_invariants_and_recovers() {
-    let (mut trained, mut restarts) = (0, 0);
+    let (mut trained, mut restarts, mut drains, mut refused) = (0, 0, 0, 0);
     for seed in first()..first() + seeds() {
         let outcome = simulate(seed, None).unwrap();
         if let Some(violation) = outcome.violation {
@@ -43,6 +43,8 @@ fn every_seed_keeps_the_invariants_and_recovers() {
         }
         trained += outcome.trained_unrolls;
         restarts += outcome.learner_lives - 1;
+        drains += u64::from(outcome.drains);
+        refused += outcome.strangers_refused;
     }
     // Something did happen.
     assert!(
@@ -52,6 +54,10 @@ fn every_seed_keeps_the_invariants_and_recovers() {
     assert!(
         seeds() < 10 || u64::from(restarts) >= seeds() / 2,
         "{restarts} restarts of learners"
+    );
+    assert!(
+        seeds() < 100 || (drains >= seeds() / 4 && refused >= seeds() / 2),
+        "{drains} drains, {refused} strangers refused"
     );
 }
 

@@ -3,11 +3,14 @@
 pub(crate) mod accounts;
 pub(crate) mod age;
 pub(crate) mod capacity;
+pub(crate) mod drain;
 pub(crate) mod durable;
 pub(crate) mod fresh;
+pub(crate) mod guarded;
 pub(crate) mod ledger;
 pub(crate) mod liveness;
 pub(crate) mod lives;
+pub(crate) mod lockstep;
 pub(crate) mod once;
 pub(crate) mod snapshots;
 pub(crate) mod versions;
