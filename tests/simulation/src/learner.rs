@@ -11,6 +11,7 @@ use springbok_common::{
     version::LearnerEpoch, wire::JoinTerms,
 };
 use springbok_learner::{
+    Security,
     admission::{Admission, Fence},
     books::Books,
     gate::GateLimits,
@@ -32,11 +33,6 @@ use crate::{
 
 /// One life of the learner, until it ends or its host dies.
 pub(crate) async fn host(shared: Shared) -> turmoil::Result {
-    let (life, restored) = {
-        let mut truth = shared.lock();
-        truth.learner_lives += 1;
-        (truth.learner_lives, truth.disk.newest())
-    };
     let listener =
         turmoil::net::TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), PORT)).await?;
     let plan = &shared.plan;
@@ -44,64 +40,50 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     if plan.lock_step.is_some() {
         limits.actors_max = plan.actors as usize;
     }
-    let fence = fence(&shared, life).ok_or("a run has an id")?;
-    let mut admission = Admission::new(fence, limits.actors_max);
-    let version = restored.as_ref().map_or(0, |restored| restored.version);
-    let trained = restored.map_or_else(BTreeSet::new, |restored| {
-        admission.restore(restored.books, plan.lock_step.is_some());
-        restored.trained
-    });
-    let began_with = admission.ledger.counts().clone();
-    let books = Books::new(admission);
     let (sender, receiver) = if plan.evicts {
         evicting_queue(plan.queue_unrolls)
     } else {
         queue(plan.queue_unrolls)
     };
-    let pacing = Pacing::new(gate_limits(plan));
-    let agreement = shared.task.agreement.clone();
-    let (publisher, publications) =
-        Publisher::new(fence.epoch, layout_fingerprint(&agreement.network), 0);
-    let running = Running {
+    let (fence, running) = begin(&shared, limits.actors_max, receiver)?;
+    let Running {
         life,
-        books: books.clone(),
-        queue: receiver.clone(),
         version,
-        began_with,
-        trained_unrolls: 0,
-        in_hand: 0,
-        stop: CancellationToken::new(),
-    };
-    let stop = running.stop.clone();
-    begin(&shared, running, trained);
+        books,
+        queue,
+        stop,
+        ..
+    } = running;
+    let agreement = shared.task.agreement.clone();
+    let layout = layout_fingerprint(&agreement.network);
+    let (publisher, publications) = Publisher::new(fence.epoch, layout, 0);
+    let pacing = Pacing::new(gate_limits(plan));
     let terms = JoinTerms {
         seed: plan.seed,
         outbox_unrolls: plan.outbox_unrolls,
         unrolls_per_snapshot: plan.lock_step,
         ..terms(fence, &agreement, &limits)
     };
-    let inbox = Inbox {
-        queue: sender,
-        pacing: pacing.clone(),
-    };
-    let injection = LagInjection::None;
     let edge = Edge::new(
         books.clone(),
-        inbox,
+        Inbox {
+            queue: sender,
+            pacing: pacing.clone(),
+        },
         publications,
         agreement,
         terms,
         limits,
-        injection,
+        LagInjection::None,
     );
     let security = match &shared.lock().keys {
         Some(keys) => keys.of_learner()?,
-        None => springbok_learner::Security::default(),
+        None => Security::default(),
     };
     let serving = serve_guarded(Ear(listener), edge, security).await?;
     let links = Links {
         books: books.clone(),
-        queue: receiver.clone(),
+        queue: queue.clone(),
         pacing,
         publisher,
     };
@@ -109,9 +91,45 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
     trainer.publish();
     serving.ready().await;
     until_over(&shared, serving, trainer, stop).await;
-    conclude(&shared, &books, &receiver);
+    conclude(&shared, &books, &queue);
     // Until the process is gone.
     std::future::pending().await
+}
+
+/// Another life begins, where the newest checkpoint says.
+fn begin(
+    shared: &Shared,
+    actors_max: usize,
+    queue: QueueReceiver,
+) -> turmoil::Result<(Fence, Running)> {
+    let mut truth = shared.lock();
+    truth.learner_lives += 1;
+    let (life, restored) = (truth.learner_lives, truth.disk.newest());
+    let fence = fence(shared, life).ok_or("a run has an id")?;
+    let mut admission = Admission::new(fence, actors_max);
+    let version = restored.as_ref().map_or(0, |restored| restored.version);
+    truth.trained = restored.map_or_else(BTreeSet::new, |restored| {
+        let made_again = shared.plan.lock_step.is_some();
+        admission.restore(restored.books, made_again);
+        restored.trained
+    });
+    truth.event(&format!(
+        "the learner begins life {life} at version {version}"
+    ));
+    let verdict = invariants::durable::kept(version, truth.safe_version);
+    truth.judge(verdict);
+    let running = Running {
+        life,
+        version,
+        began_with: admission.ledger.counts().clone(),
+        books: Books::new(admission),
+        queue,
+        trained_unrolls: 0,
+        in_hand: 0,
+        stop: CancellationToken::new(),
+    };
+    truth.running = Some(running.clone());
+    Ok((fence, running))
 }
 
 /// What every unroll of this life must match.
@@ -128,18 +146,6 @@ fn fence(shared: &Shared, life: u32) -> Option<Fence> {
         epoch: LearnerEpoch(epoch),
         lag_versions_max: limit.map(|max| max + extra),
     })
-}
-
-fn begin(shared: &Shared, running: Running, trained: BTreeSet<u64>) {
-    let mut truth = shared.lock();
-    let (life, version) = (running.life, running.version);
-    truth.event(&format!(
-        "the learner begins life {life} at version {version}"
-    ));
-    truth.trained = trained;
-    let verdict = invariants::durable::kept(version, truth.safe_version);
-    truth.judge(verdict);
-    truth.running = Some(running);
 }
 
 /// Trains until it is asked to end, or has to; then drains, as the real one does.

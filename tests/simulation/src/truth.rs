@@ -46,7 +46,7 @@ pub(crate) struct Made {
 }
 
 /// The learner as it runs now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub(crate) life: u32,
     pub(crate) books: Books,

@@ -1,24 +1,29 @@
 //! Every seed keeps every invariant and recovers; the same seed is the same story.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::time::Duration;
+
 use springbok_simulation::{Planted, simulate};
 
 /// Seeds of the ordinary test; `SPRINGBOK_SEEDS` sets another number.
 const SEEDS: u64 = 200;
 
-/// Seeds that are run twice.
+/// Seeds that are run twice; `SPRINGBOK_SEEDS_TWICE` sets another number.
 const SEEDS_TWICE: u64 = 20;
 
-fn seeds() -> u64 {
-    std::env::var("SPRINGBOK_SEEDS").map_or(SEEDS, |text| {
-        text.parse().expect("SPRINGBOK_SEEDS is a number")
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| {
+        let parsed = text.parse();
+        parsed.unwrap_or_else(|_| panic!("{variable} is not a number: {text}"))
     })
 }
 
+fn seeds() -> u64 {
+    number("SPRINGBOK_SEEDS", SEEDS)
+}
+
 fn first() -> u64 {
-    std::env::var("SPRINGBOK_SEED_FIRST").map_or(0, |text| {
-        text.parse().expect("SPRINGBOK_SEED_FIRST is a number")
-    })
+    number("SPRINGBOK_SEED_FIRST", 0)
 }
 
 /// How to see it again.
@@ -31,6 +36,7 @@ fn again(seed: u64) -> String {
 #[test]
 fn every_seed_keeps_the_invariants_and_recovers() {
     let (mut trained, mut restarts, mut drains, mut refused) = (0, 0, 0, 0);
+    let mut slowest = (Duration::ZERO, 0);
     for seed in first()..first() + seeds() {
         let outcome = simulate(seed, None).unwrap();
         if let Some(violation) = outcome.violation {
@@ -45,7 +51,11 @@ fn every_seed_keeps_the_invariants_and_recovers() {
         restarts += outcome.learner_lives - 1;
         drains += u64::from(outcome.drains);
         refused += outcome.strangers_refused;
+        slowest = slowest.max((outcome.recovered_after, seed));
     }
+    eprintln!(
+        "{trained} unrolls, {restarts} restarts, {drains} drains; slowest recovery {slowest:?}"
+    );
     // Something did happen.
     assert!(
         trained as u64 >= 20 * seeds(),
@@ -63,7 +73,7 @@ fn every_seed_keeps_the_invariants_and_recovers() {
 
 #[test]
 fn the_same_seed_is_the_same_story() {
-    for seed in 0..SEEDS_TWICE {
+    for seed in first()..first() + number("SPRINGBOK_SEEDS_TWICE", SEEDS_TWICE) {
         let [one, other] = [0; 2].map(|_| simulate(seed, None).unwrap().log);
         let differs = one.iter().zip(&other).position(|(one, other)| one != other);
         if let Some(at) = differs {
