@@ -61,15 +61,24 @@ pub fn learner(binary: &str, listen: &str, arguments: &[&str]) -> Learner {
 /// Starts `springbok actor` for the learner at `url`, in the place `index`.
 #[must_use]
 pub fn actor(binary: &str, url: &str, index: usize) -> Program {
+    actor_with(binary, url, index, &[])
+}
+
+/// The same with further arguments.
+#[must_use]
+pub fn actor_with(binary: &str, url: &str, index: usize, arguments: &[&str]) -> Program {
     let mut command = Command::new(binary);
     command
         .args(["actor", "--learner", url, "--index", &index.to_string()])
+        .args(arguments)
         .env("RAYON_NUM_THREADS", "1");
     Program::start(command)
 }
 
 impl Learner {
-    fn run_directory(&self) -> PathBuf {
+    /// The run directory.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
         self.out.path().join("run")
     }
 

@@ -12,6 +12,7 @@
 pub mod farm;
 pub mod kinds;
 pub mod proxy;
+pub mod secrets;
 
 use std::{
     fs,

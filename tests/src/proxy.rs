@@ -85,6 +85,12 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
+    /// The same for those that speak TLS, of which the proxy knows nothing.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
     /// Applies `toxic` to all connections.
     pub fn apply(&self, toxic: Toxic) {
         *lock(&self.shared.toxic) = toxic;
