@@ -4,7 +4,8 @@
 #   base-images.sh [run] [build]      without arguments: run
 #
 # run    debian:bookworm-slim, with the Vulkan loader in it
-# build  rust:1.95-bookworm: the same with a C compiler and this machine's Rust toolchain
+# build  rust:1.95-bookworm: the same with a C compiler, this machine's Rust toolchain, and the certificates that this
+#        machine trusts, so that Cargo gets at its registry as here
 #
 # Needs root, debootstrap and a Docker engine.
 set -eu
@@ -24,9 +25,11 @@ import() {
     rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/man/* \
         "$root"/usr/share/locale/* "$root"/usr/share/doc/*/*.gz "$root"/var/log/*.log
     if [ $# -eq 3 ]; then
+        # Not its documentation, which is the larger half.
         mkdir -p "$root/usr/local/rust"
-        cp -a "$3/." "$root/usr/local/rust/"
+        tar -C "$3" --exclude=./share -c . | tar -C "$root/usr/local/rust" -x --no-same-owner
         for tool in cargo rustc; do ln -s "../rust/bin/$tool" "$root/usr/local/bin/$tool"; done
+        cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     fi
     tar -C "$root" -c . | docker import \
         --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \

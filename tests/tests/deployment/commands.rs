@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, process::Command};
 
 use springbok_common::config::KEYS;
 
-use crate::{BINARY, at, files, keys, lines_of, read};
+use crate::{
+    BINARY, at, files, keys, lines_of,
+    manifests::{CONFIGURATIONS, address},
+    read,
+};
 
 /// A command line in a manifest: the words after the program's name.
 struct Line {
@@ -14,8 +18,8 @@ struct Line {
     variables: BTreeMap<String, String>,
 }
 
-/// The keys under which YAML has words of a command line.
-const WORD_KEYS: [&str; 3] = ["entrypoint", "command", "args"];
+/// The keys under which YAML has words of a command line, the last one a health check of Compose.
+const WORD_KEYS: [&str; 4] = ["entrypoint", "command", "args", "test"];
 
 /// A value without quotes, with `${NAME:-default}` and `${NAME:?explanation}` as they are without the variable.
 fn plain(value: &str) -> String {
@@ -85,6 +89,13 @@ fn variables(yaml: &str) -> BTreeMap<String, String> {
     found
 }
 
+/// The words after the program's name, if `words` are a health check: in Kubernetes the command alone, elsewhere after a
+/// word that says that no shell is wanted.
+fn probe(words: &[String]) -> Option<&[String]> {
+    let words = words.strip_prefix(&["CMD".to_owned()]).unwrap_or(words);
+    words.strip_prefix(&["springbok".to_owned()])
+}
+
 /// The command lines of the program in all manifests.
 fn all() -> Vec<Line> {
     let mut found = Vec::new();
@@ -93,6 +104,10 @@ fn all() -> Vec<Line> {
             let yaml = read(&file);
             let mut kept_going = false;
             for (key, words) in word_lists(&yaml) {
+                // That of Prometheus consists of flags alone.
+                if probe(&words).is_some() || words[0].starts_with("--") {
+                    continue;
+                }
                 // In Kubernetes `command` is what Compose calls `entrypoint`.
                 let launches =
                     key == "entrypoint" || (folder.ends_with("kubernetes") && key == "command");
@@ -156,6 +171,48 @@ fn every_flag_is_one_of_its_verb() {
         let (code, text) = run(&words, &BTreeMap::new());
         assert_eq!(code, 0, "{}: {:?}: {text}", line.file, line.words);
     }
+}
+
+#[test]
+fn health_checks_ask_where_the_learner_shows_itself() {
+    let files = files("deploy/compose", &[".yaml"])
+        .into_iter()
+        .chain(files("deploy/kubernetes", &[".yaml"]));
+    let mut probes: Vec<(String, Vec<String>)> = files
+        .flat_map(|file| {
+            let lists = word_lists(&read(&file));
+            lists
+                .into_iter()
+                .map(move |(_, words)| (file.clone(), words))
+        })
+        .collect();
+    let image = read("deploy/docker/Dockerfile");
+    let check = image.split("HEALTHCHECK ").nth(1).unwrap();
+    let words = check.split("CMD [").nth(1).unwrap().split(']').next();
+    let words = words.unwrap().split(", ").map(plain).collect();
+    probes.push((
+        "Dockerfile".to_owned(),
+        [vec!["CMD".to_owned()], words].concat(),
+    ));
+
+    let mut seen = 0;
+    for (file, words) in &probes {
+        let Some(words) = probe(words) else { continue };
+        for configuration in CONFIGURATIONS {
+            let page = address(configuration, "telemetry", "http");
+            assert!(
+                words.contains(&format!("http://{page}")),
+                "{file}: {words:?}"
+            );
+        }
+        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+        words.push("--help");
+        let (code, text) = run(&words, &BTreeMap::new());
+        assert_eq!(code, 0, "{file}: {words:?}: {text}");
+        assert!(words.contains(&"--probe"), "{file}: {words:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 5, "Compose, the image, and three in Kubernetes");
 }
 
 #[test]
