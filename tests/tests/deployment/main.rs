@@ -12,6 +12,7 @@ mod commands;
 mod keeping;
 mod manifests;
 mod slurm;
+mod watched;
 
 use std::{
     fs,
