@@ -210,7 +210,12 @@ impl Training for Service {
         let (chunks, stream) = mpsc::channel(4);
         let mut sent = snapshot_chunks(&self.0.snapshot(7), SERVED);
         // Every other stream begins with a damaged snapshot, and nothing follows it.
-        if self.0.parameter_streams.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self
+            .0
+            .parameter_streams
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(2)
+        {
             sent[0].checksum ^= 1;
         }
         tokio::spawn(async move {

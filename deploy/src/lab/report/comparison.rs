@@ -27,6 +27,9 @@ const INDIFFERENT: [&str; 10] = [
 /// Figures that the curves of the whole come before.
 const FIRST: [&str; 1] = ["curves"];
 
+/// Keys of a configuration and their values.
+type Learning = Vec<(String, String)>;
+
 /// A number of an update.
 type Course = fn(&CurvePoint) -> Option<f64>;
 
@@ -41,7 +44,8 @@ pub(crate) fn name(runs: &mut [Run]) {
             count => run.row.cell = format!("{} ({})", names[at], count + 1),
         }
     }
-    let mut known: Vec<(Vec<(String, String)>, String, usize)> = Vec::new();
+    // What decides the learning, the first run that has it, and how many do.
+    let mut known: Vec<(Learning, String, usize)> = Vec::new();
     let mut of_run = Vec::with_capacity(runs.len());
     for run in runs.iter() {
         let learning = learning(run);
@@ -70,7 +74,7 @@ pub(crate) fn name(runs: &mut [Run]) {
 }
 
 /// The part of a run's configuration that decides what it learns.
-fn learning(run: &Run) -> Vec<(String, String)> {
+fn learning(run: &Run) -> Learning {
     let counts = |key: &str| {
         !INDIFFERENT
             .iter()
