@@ -29,6 +29,7 @@ use tonic::{
 
 use crate::{
     follower::Follower,
+    handshake,
     options::{ActorError, ActorOptions},
     security::{Credentials, Security, endpoint},
     worker::Published,
@@ -204,7 +205,7 @@ impl Seeker {
             endpoint.map_err(|cause| Failure::Passing(cause.into()))?,
         ))
         .await?
-        .map_err(|error| Failure::Passing(causes(&error).into()))?;
+        .map_err(|error| self.no_connection(&error))?;
         let request = v1::JoinRequest {
             protocol_revision: PROTOCOL_REVISION,
             actor_id: actor_id_bytes(self.actor_id),
@@ -239,7 +240,27 @@ impl Seeker {
         })
     }
 
+    /// A connection that did not come about, or broke before the learner had answered.
+    fn no_connection(&self, error: &(dyn Error + 'static)) -> Failure {
+        let Some(cause) = handshake::fault(error) else {
+            return Failure::Passing(causes(error).into());
+        };
+        // A certificate that has expired may have a successor soon.
+        if self.was_joined {
+            return Failure::Passing(cause.into());
+        }
+        Failure::Lasting(ActorError::Tls {
+            url: self.url.clone(),
+            cause,
+        })
+    }
+
     fn join_failure(&self, status: &Status) -> Failure {
+        // Only what happens here has a source; with TLS 1.3 the learner's word on this actor's certificate comes as the
+        // answer to the first call.
+        if let Some(source) = status.source() {
+            return self.no_connection(source);
+        }
         match status.code() {
             // A token that was revoked may have a successor in the file soon.
             Code::Unauthenticated if self.was_joined => Failure::Passing(causes(status).into()),
@@ -369,14 +390,14 @@ pub(crate) fn actor_id_bytes(id: ActorId) -> Bytes {
 
 /// An error and what caused it, in one line.
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
-    if let Some(status) = error.downcast_ref::<Status>() {
-        return format!("{} ({:?})", status.message(), status.code());
-    }
-    let mut text = error.to_string();
+    let mut text = match error.downcast_ref::<Status>() {
+        Some(status) => format!("{} ({:?})", status.message(), status.code()),
+        None => error.to_string(),
+    };
     let mut source = error.source();
     while let Some(inner) = source {
         let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
+        if !text.contains(&inner_text) {
             text = format!("{text}: {inner_text}");
         }
         source = inner.source();

@@ -14,6 +14,7 @@ pub mod world;
 mod client;
 mod connect;
 mod follower;
+mod handshake;
 mod lives;
 mod options;
 mod pulse;

@@ -94,6 +94,14 @@ pub enum ActorError {
         /// The learner's sentence.
         cause: String,
     },
+    /// The two cannot speak TLS with each other.
+    #[error("no TLS with the learner at {url}: {cause}")]
+    Tls {
+        /// The learner.
+        url: String,
+        /// What is wrong, and the way out.
+        cause: String,
+    },
     /// The options that the learner sent for the environment are not a TOML table.
     #[error("the learner's options for environment {id} are not TOML: {cause}")]
     EnvironmentOptions {
@@ -159,6 +167,7 @@ impl ActorError {
             Self::Address { .. }
             | Self::Credentials(_)
             | Self::Refused { .. }
+            | Self::Tls { .. }
             | Self::EnvironmentOptions { .. }
             | Self::Environment(_)
             | Self::Network(_)
