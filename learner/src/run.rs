@@ -203,7 +203,7 @@ pub async fn run(
     let edge = learner.edge(queue_in, publications.clone());
     let tokens = security.tokens.clone();
     // Its router is large, and would be moved with every future around it.
-    let serving = Box::pin(service::serve_guarded(listener, edge, security)).await?;
+    let serving = Box::pin(service::serve_guarded(listener, edge, security)).await;
     let http_url = shown::http_url(http.as_ref());
     // Requests are answered for as long as it is held.
     let _monitor = http.map(|http| learner.show(http, latest, publications.clone(), tokens));

@@ -60,3 +60,57 @@ pub(crate) fn unroll(agreement: &Agreement, sequence: u64) -> Unroll {
     };
     Unroll::new(parts, agreement).unwrap()
 }
+
+/// What the code under test logs on this thread, in words.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Heard {
+    /// Listens until the value is dropped.
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::subscriber::set_default(self.clone())
+    }
+
+    /// How often `text` was said.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        let said = self.0.lock().unwrap();
+        said.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until `text` has been said.
+    pub(crate) async fn wait_for(&self, text: &str) {
+        while self.count(text) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("springbok")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Words(String);
+        impl tracing::field::Visit for Words {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!(" {field}={value:?}"));
+            }
+        }
+        let mut words = Words(String::new());
+        event.record(&mut words);
+        self.0.lock().unwrap().push(words.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

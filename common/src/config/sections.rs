@@ -401,8 +401,9 @@ sections! {
         token_file: Option<PathBuf> = None;
         /// Whether the tokens, separated by commas, are in the variable SPRINGBOK_TOKEN; true if there is such a variable.
         token_in_environment: bool = false;
-        /// Milliseconds between two looks of the learner at its token file.
-        token_refresh_ms: u64 = 1000;
+        /// Milliseconds between two looks of the learner at its certificate, key, authority and tokens, which may be replaced
+        /// while it runs.
+        refresh_ms: u64 = 1000;
     }
     /// What a peer may ask of the learner.
     limits: LimitsConfig {
@@ -434,7 +435,8 @@ sections! {
         first_message_s_max: u64 = 5;
         /// Seconds of silence after which a stream, or a connection without one, is closed.
         idle_s_max: u64 = 30;
-        /// Seconds that a stopping process has to finish what it began.
+        /// Seconds that a stopping process has to finish what it began. An actor from which not a byte comes for half of them
+        /// hangs, and is not waited for.
         drain_s_max: u64 = 8;
         /// MiB that the learner may be made to hold in the worst case, as `springbok config check` adds it up.
         memory_mib: u64 = 16 * 1024;

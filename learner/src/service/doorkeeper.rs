@@ -14,7 +14,7 @@ use springbok_common::credentials::{self, TOKENS_MAX, Token, read_tokens};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, service::Interceptor, transport::server::TlsConnectInfo};
@@ -31,7 +31,7 @@ pub(super) struct Pass {
     pub(super) address: Option<IpAddr>,
     /// Who calls, as their certificate says.
     pub(super) label: Option<String>,
-    _places: Arc<(OwnedSemaphorePermit, Option<OpenCall>)>,
+    places: Arc<(OwnedSemaphorePermit, Option<OpenCall>)>,
 }
 
 impl Pass {
@@ -39,6 +39,21 @@ impl Pass {
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let pass = request.extensions().get::<Self>().cloned();
         pass.ok_or_else(|| Status::unauthenticated("this call came past the door"))
+    }
+
+    /// Waits until nothing has come over the call's connection for `patience`, counted from now at the earliest.
+    pub(super) async fn fell_silent(&self, patience: Duration) {
+        let Some(call) = &self.places.1 else {
+            return std::future::pending().await;
+        };
+        let begun = Instant::now();
+        loop {
+            let end = call.heard().max(begun) + patience;
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
     }
 }
 
@@ -109,7 +124,7 @@ impl Interceptor for Doorkeeper {
             revoked,
             address,
             label,
-            _places: Arc::new((call, open)),
+            places: Arc::new((call, open)),
         });
         Ok(request)
     }

@@ -92,6 +92,20 @@ pub(super) async fn start_guarded(
     pacing: Pacing,
     security: Security,
 ) -> Harness {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let inbox = (queue_unrolls, pacing);
+    start_at((listener, address), inbox, limits, injection, security).await
+}
+
+/// The same on any listener, at its address.
+pub(super) async fn start_at<L: Listen>(
+    (listener, address): (L, std::net::SocketAddr),
+    (queue_unrolls, pacing): (usize, Pacing),
+    limits: LimitsConfig,
+    injection: LagInjection,
+    security: Security,
+) -> Harness {
     let agreement = testing::agreement();
     assert_eq!(payload_bytes(&agreement.network), PAYLOAD.len());
     // The run of the unrolls that `testing` makes.
@@ -122,8 +136,6 @@ pub(super) async fn start_guarded(
         unrolls_per_snapshot: None,
         life_versions: None,
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let edge = Edge::new(
         books.clone(),
         Inbox {
@@ -136,7 +148,7 @@ pub(super) async fn start_guarded(
         limits,
         injection,
     );
-    let serving = serve_guarded(listener, edge, security).await.unwrap();
+    let serving = serve_guarded(listener, edge, security).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     Harness {
         serving,

@@ -17,11 +17,13 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::places::{Conduct, Patience, Place, Places};
+use super::{
+    certificates::Entrance,
+    places::{Conduct, Patience, Place, Places},
+};
 
 /// Waits after a failed accept: out of file descriptors, for example, it would fail again at once.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -66,6 +68,8 @@ pub(super) struct Connection<S> {
     look: Pin<Box<Sleep>>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
+    /// Keeps the server alive that it is in.
+    _server: Option<Entrance<S>>,
 }
 
 impl<S> Connection<S> {
@@ -78,6 +82,15 @@ impl<S> Connection<S> {
             look: Box::pin(sleep(Duration::ZERO)),
             evicted: Box::pin(place.conduct.evicted().clone().cancelled_owned()),
             place,
+            _server: None,
+        }
+    }
+
+    /// The same on its way into a server.
+    pub(super) fn entering(self, server: Entrance<S>) -> Self {
+        Self {
+            _server: Some(server),
+            ..self
         }
     }
 
@@ -106,7 +119,7 @@ pub(super) fn accept<L: Listen>(
     limits: &LimitsConfig,
     has_tls: bool,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<Connection<L::Stream>>> {
+) -> mpsc::Receiver<Connection<L::Stream>> {
     let (connections, incoming) = mpsc::channel(1);
     let places = Places::new(limits);
     let patience = Patience::new(limits, has_tls);
@@ -117,14 +130,14 @@ pub(super) fn accept<L: Listen>(
             () = accept_all(&listener, places, patience, &connections) => {}
         }
     });
-    ReceiverStream::new(incoming)
+    incoming
 }
 
 async fn accept_all<L: Listen>(
     listener: &L,
     places: Places,
     patience: Patience,
-    connections: &mpsc::Sender<io::Result<Connection<L::Stream>>>,
+    connections: &mpsc::Sender<Connection<L::Stream>>,
 ) {
     let mut backoff = ACCEPT_BACKOFF.0;
     let mut turned_away: u64 = 0;
@@ -149,7 +162,7 @@ async fn accept_all<L: Listen>(
         };
         tracing::debug!(%peer, "connection accepted");
         let connection = Connection::new(stream, peer, place, patience);
-        if connections.send(Ok(connection)).await.is_err() {
+        if connections.send(connection).await.is_err() {
             return;
         }
     }
@@ -178,7 +191,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.has_spoken |= buffer.filled().len() > before;
+        if buffer.filled().len() > before {
+            self.has_spoken = true;
+            self.place.conduct.hear(Instant::now());
+        }
         read
     }
 }

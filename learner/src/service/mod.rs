@@ -1,5 +1,6 @@
 //! The gRPC edge of the learner: it turns messages into events for the pure state machines and knows nothing else.
 
+mod certificates;
 mod doorkeeper;
 mod incoming;
 mod join;
@@ -9,6 +10,8 @@ mod trajectories;
 
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod paced_tests;
 #[cfg(test)]
@@ -44,20 +47,21 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status, Streaming, metadata::MetadataValue,
-    service::interceptor::InterceptedService, transport::Server,
+    Request, Response, Status, Streaming,
+    metadata::MetadataValue,
+    service::{Routes, interceptor::InterceptedService},
+    transport::Server,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::doorkeeper::{Doorkeeper, Pass};
 pub(crate) use self::doorkeeper::{TokenTable, keep_table};
 pub use self::incoming::Listen;
+use self::{
+    certificates::Servers,
+    doorkeeper::{Doorkeeper, Pass},
+};
 use crate::{
-    books::Books,
-    pacing::Pacing,
-    publisher::Publications,
-    queue::QueueSender,
-    security::{Security, ValidTokens},
+    books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender, security::Security,
     time::now,
 };
 
@@ -260,49 +264,34 @@ pub struct Serving {
 
 /// Answers anybody's calls on `listener`; see [`serve_guarded`].
 pub async fn serve<L: Listen>(listener: L, edge: Arc<Edge>) -> Serving {
-    let server = bounded_server(&edge.limits);
-    start(server, listener, edge, None, false).await
+    serve_guarded(listener, edge, Security::default()).await
 }
 
 /// Answers the calls of those whom `security` lets in. The health service says NOT_SERVING until [`Serving::ready`],
 /// and says so to everybody: a probe has no token.
-///
-/// # Errors
-/// The certificate and its key do not belong together.
-pub async fn serve_guarded<L: Listen>(
-    listener: L,
-    edge: Arc<Edge>,
-    security: Security,
-) -> Result<Serving, tonic::transport::Error> {
-    let mut server = bounded_server(&edge.limits);
-    let has_tls = security.tls.is_some();
-    if let Some(tls) = security.tls {
-        server = server.tls_config(tls)?;
-    }
-    Ok(start(server, listener, edge, security.tokens, has_tls).await)
-}
-
-async fn start<L: Listen>(
-    mut server: Server,
-    listener: L,
-    edge: Arc<Edge>,
-    tokens: Option<ValidTokens>,
-    has_tls: bool,
-) -> Serving {
+pub async fn serve_guarded<L: Listen>(listener: L, edge: Arc<Edge>, security: Security) -> Serving {
     let (health, health_service) = tonic_health::server::health_reporter();
     let stop = CancellationToken::new();
-    let tokens = tokens.map(|valid| doorkeeper::keep_table(valid, stop.clone()));
+    let has_tls = security.tls.is_some();
+    let tls = security
+        .tls
+        .map(|tls| certificates::keep(tls, stop.clone()));
+    let tokens = security
+        .tokens
+        .map(|valid| doorkeeper::keep_table(valid, stop.clone()));
     let doorkeeper = Doorkeeper::new(tokens, edge.limits.streams_max);
     let written_max = edge.limits.message_bytes_max;
     let training = TrainingServer::new(TrainingService(Arc::clone(&edge)))
         .max_decoding_message_size(message_bytes_read_max(written_max, &edge.agreement))
         .max_encoding_message_size(written_max);
-    let incoming = incoming::accept(listener, &edge.limits, has_tls, stop.clone());
-    let router = server
-        .add_service(health_service)
-        .add_service(InterceptedService::new(training, doorkeeper));
-    let stopped = stop.clone().cancelled_owned();
-    let task = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped));
+    let accepted = incoming::accept(listener, &edge.limits, has_tls, stop.clone());
+    let servers = Servers {
+        server: bounded_server(&edge.limits),
+        routes: Routes::new(health_service)
+            .add_service(InterceptedService::new(training, doorkeeper)),
+        stop: stop.clone(),
+    };
+    let task = tokio::spawn(servers.serve(accepted, tls));
     let serving = Serving {
         edge,
         health,
@@ -321,7 +310,8 @@ fn bounded_server(limits: &LimitsConfig) -> Server {
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(bounded(limits.window_bytes))
         .initial_connection_window_size(bounded(limits.window_bytes))
-        .http2_max_header_list_size(bounded(limits.header_bytes_max))
+        // h2 refuses the limit itself, too.
+        .http2_max_header_list_size(bounded(limits.header_bytes_max.saturating_add(1)))
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
 }

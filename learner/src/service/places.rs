@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(super) struct Conduct {
     began: Instant,
     /// Whether it has proved who it is.
     known: AtomicBool,
+    /// When it last sent anything: milliseconds after it began.
+    heard_ms: AtomicU64,
     calls: Mutex<Calls>,
     /// It has to make room.
     evicted: CancellationToken,
@@ -63,6 +65,7 @@ impl Conduct {
         Arc::new(Self {
             began: now,
             known: AtomicBool::new(false),
+            heard_ms: AtomicU64::new(0),
             calls: Mutex::new(Calls {
                 open: 0,
                 last_end: now,
@@ -76,6 +79,18 @@ impl Conduct {
         self.known.store(true, Ordering::Relaxed);
         self.calls().open += 1;
         OpenCall(Arc::clone(self))
+    }
+
+    /// Something was received.
+    pub(super) fn hear(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.began).as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        self.heard_ms.store(after, Ordering::Relaxed);
+    }
+
+    /// When anything was received last.
+    fn heard(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
     pub(super) fn evicted(&self) -> &CancellationToken {
@@ -109,6 +124,13 @@ impl Conduct {
 /// A call that goes on.
 #[derive(Debug)]
 pub(super) struct OpenCall(Arc<Conduct>);
+
+impl OpenCall {
+    /// When the connection that it is on received anything last.
+    pub(super) fn heard(&self) -> Instant {
+        self.0.heard()
+    }
+}
 
 impl Drop for OpenCall {
     fn drop(&mut self) {

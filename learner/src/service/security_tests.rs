@@ -1,4 +1,4 @@
-//! The guarded port, against real peers that should and should not get in, and the limits that HTTP/2 and TLS keep.
+//! The guarded port, against real peers that should and should not get in.
 
 use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
 
@@ -13,26 +13,26 @@ use tokio::{
 };
 use tonic::{
     Code,
-    codegen::{Service as _, http},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
-    harness::{Harness, join_request, start, start_guarded, unpaced},
+    harness::{Harness, join_request, start_guarded, unpaced},
     *,
 };
+use crate::testing::Heard;
 
 /// Long enough for a busy machine; nothing is measured.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-struct Authority {
+pub(super) struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut wish = CertificateParams::default();
         wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,7 +44,7 @@ impl Authority {
     }
 
     /// A certificate for this machine that is valid until `hours` from now, and its key.
-    fn sign(&self, hours: i64) -> (String, String) {
+    pub(super) fn sign(&self, hours: i64) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let wish = wish(hours);
         (
@@ -76,7 +76,7 @@ impl Guarded {
     async fn start(mutual: bool, tokens: &[char]) -> Self {
         let authority = Authority::new();
         let directory = tempfile::tempdir().unwrap();
-        let mut sets = vec!["security.token_refresh_ms=10".to_owned()];
+        let mut sets = vec!["security.refresh_ms=10".to_owned()];
         let mut name = |key: &str, file: &str, content: &str| {
             let path = directory.path().join(file);
             write(&path, content);
@@ -137,12 +137,39 @@ impl Guarded {
     }
 }
 
+impl Guarded {
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The stream of an actor that shows `digit`'s token, on a connection of its own.
+    async fn peer(&self, tls: ClientTlsConfig, digit: char) -> super::harness::Peer {
+        let authorised = move |mut request: Request<()>| {
+            let value = format!("Bearer {}", token(digit)).parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+            Ok(request)
+        };
+        let channel = self.channel(Some(tls));
+        let mut client = TrainingClient::with_interceptor(channel, authorised);
+        let actor = ActorId::random();
+        client.join(join_request(actor, None)).await.unwrap();
+        let (up, outbound) = tokio::sync::mpsc::channel(4);
+        let up = super::harness::Up(up);
+        up.send(Kind::Hello(self.harness.hello(actor))).await;
+        let stream = client.stream_trajectories(ReceiverStream::new(outbound));
+        super::harness::Peer {
+            up,
+            down: stream.await.unwrap().into_inner(),
+        }
+    }
+}
+
 fn lines(tokens: &[char]) -> String {
     let lines: Vec<String> = tokens.iter().map(|digit| token(*digit)).collect();
     lines.join("\n")
 }
 
-fn write(path: &std::path::Path, content: &str) {
+pub(super) fn write(path: &std::path::Path, content: &str) {
     let mut file = std::fs::File::create(path).unwrap();
     file.set_permissions(std::fs::Permissions::from_mode(0o600))
         .unwrap();
@@ -231,28 +258,13 @@ async fn an_old_version_of_tls_and_garbage_are_hung_up_on() {
 async fn a_token_is_rotated_and_the_old_one_s_stream_ends() {
     let guarded = Guarded::start(false, &['a']).await;
     let tls = || Some(guarded.trusting(&guarded.authority.certificate));
-    let mut client =
-        TrainingClient::with_interceptor(guarded.channel(tls()), |mut request: Request<()>| {
-            let value = format!("Bearer {}", token('a')).parse().unwrap();
-            request.metadata_mut().insert("authorization", value);
-            Ok(request)
-        });
-    let actor = ActorId::random();
-    client.join(join_request(actor, None)).await.unwrap();
-    let (up, outbound) = tokio::sync::mpsc::channel(4);
-    let up = super::harness::Up(up);
-    up.send(Kind::Hello(guarded.harness.hello(actor))).await;
-    let stream = client.stream_trajectories(ReceiverStream::new(outbound));
-    let mut peer = super::harness::Peer {
-        up,
-        down: stream.await.unwrap().into_inner(),
-    };
+    let mut peer = guarded.peer(tls().unwrap(), 'a').await;
     assert_eq!(
         peer.verdict(guarded.harness.unroll(1)).await,
         Verdict::Admitted
     );
 
-    let file = guarded.directory.path().join("tokens");
+    let file = guarded.file("tokens");
     write(&file, "not a token");
     write(&file, &lines(&['b', 'a']));
     let accepted = async {
@@ -278,132 +290,64 @@ async fn a_token_is_rotated_and_the_old_one_s_stream_ends() {
 }
 
 #[tokio::test]
-async fn silent_peers_are_hung_up_on() {
-    let limits = LimitsConfig {
-        first_byte_s_max: 1,
-        ..LimitsConfig::default()
-    };
-    let harness = start(1, limits).await;
-    // Its greeting comes at once, whoever is there; that this returns at all is the end of the connection.
-    answer(harness.address, b"").await;
-}
+async fn a_new_certificate_is_for_new_connections_and_one_that_cannot_be_used_for_none() {
+    let heard = Heard::default();
+    let _listening = heard.listen();
+    let guarded = Guarded::start(false, &['a']).await;
+    let tls = |authority: &Authority| guarded.trusting(&authority.certificate);
+    let join = async |authority| guarded.join(Some(tls(authority)), Some(&token('a'))).await;
+    let (old, new) = (&guarded.authority, Authority::new());
+    let mut peer = guarded.peer(tls(old), 'a').await;
+    assert_eq!(
+        peer.verdict(guarded.harness.unroll(1)).await,
+        Verdict::Admitted
+    );
+    assert!(join(&new).await.is_err());
 
-/// The status of a call whose body is `body`.
-async fn status_of(harness: &Harness, body: &str) -> Code {
-    let path = "/springbok.v1.Training/Join";
-    let request = http::Request::post(format!("http://{}{path}", harness.address))
-        .header("content-type", "application/grpc")
-        .body(tonic::body::Body::new(body.to_owned()))
-        .unwrap();
-    let mut channel = harness.channel.clone();
-    std::future::poll_fn(|context| channel.poll_ready(context))
+    // The certificate is there, and its key is not yet.
+    let (certificate, key) = new.sign(48);
+    let stays = "the certificate stays as it was";
+    write(&guarded.file("certificate"), &certificate);
+    timeout(WAIT_MAX, heard.wait_for(stays)).await.unwrap();
+    assert_eq!(join(old).await, Ok(()), "the old one is still shown");
+
+    write(&guarded.file("key"), &key);
+    let changed = heard.wait_for("the certificate has changed");
+    timeout(WAIT_MAX, changed).await.unwrap();
+    assert_eq!(join(&new).await, Ok(()));
+    assert!(join(old).await.is_err(), "the old one is shown no more");
+    assert_eq!(
+        peer.verdict(guarded.harness.unroll(2)).await,
+        Verdict::Admitted,
+        "who was there noticed nothing"
+    );
+    assert_eq!(heard.count(stays), 1);
+
+    // An expired one comes later, and is looked at many times while tokens are.
+    let (certificate, key) = new.sign(-24);
+    write(&guarded.file("key"), &key);
+    write(&guarded.file("certificate"), &certificate);
+    let complaint = async {
+        while heard.count("is only valid from") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(WAIT_MAX, complaint).await.unwrap();
+    for digit in ['b', 'c'] {
+        write(&guarded.file("tokens"), &lines(&[digit, 'a']));
+        let before = heard.count("the tokens have changed");
+        let looked = async {
+            while heard.count("the tokens have changed") == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(WAIT_MAX, looked).await.unwrap();
+    }
+    assert_eq!(join(&new).await, Ok(()));
+    assert_eq!(heard.count("is only valid from"), 1, "said once");
+    // All servers end, and the old connection with them.
+    drop(peer);
+    timeout(WAIT_MAX, guarded.harness.serving.drain())
         .await
         .unwrap();
-    let response = channel.call(request).await.unwrap();
-    Status::from_header_map(response.headers()).unwrap().code()
-}
-
-/// Memory that the process has asked for, in KiB.
-fn data_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmData"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-#[tokio::test]
-async fn five_bytes_that_announce_two_gibibytes_are_out_of_range_and_reserve_nothing() {
-    let harness = start(1, LimitsConfig::default()).await;
-    // A connection has its buffers after its first call.
-    assert_eq!(
-        status_of(&harness, "\0\0\0\0\u{1}\u{8}").await,
-        Code::Internal
-    );
-    let before = data_kib();
-    for _ in 0..8 {
-        let announcement = "\0\u{7f}\u{7f}\u{7f}\u{7f}";
-        assert_eq!(status_of(&harness, announcement).await, Code::OutOfRange);
-    }
-    assert!(
-        data_kib() < before + 1024,
-        "{before} KiB, then {}",
-        data_kib()
-    );
-}
-
-#[tokio::test]
-async fn a_message_may_be_as_large_as_the_limit_and_not_larger() {
-    let harness = start(1, LimitsConfig::default()).await;
-    let limit = message_bytes_read_max(
-        LimitsConfig::default().message_bytes_max,
-        &harness.agreement,
-    );
-    for (bytes, code) in [
-        (limit - 1, Code::FailedPrecondition),
-        (limit, Code::FailedPrecondition),
-        (limit + 1, Code::OutOfRange),
-    ] {
-        // Only a text: one byte says which field, three say how long it is.
-        let request = JoinRequest {
-            environment_id: "E".repeat(bytes - 4),
-            ..JoinRequest::default()
-        };
-        let refused = harness.client().join(request).await.unwrap_err();
-        assert_eq!(refused.code(), code, "{bytes}");
-    }
-}
-
-#[tokio::test]
-async fn headers_may_not_be_larger_than_the_limit() {
-    let harness = start(1, LimitsConfig::default()).await;
-    let limit = LimitsConfig::default().header_bytes_max;
-    for (bytes, good) in [(limit / 2, true), (limit + 1, false)] {
-        let mut request = Request::new(join_request(ActorId::random(), None));
-        let value = "h".repeat(bytes).parse().unwrap();
-        request.metadata_mut().insert("x-long", value);
-        assert_eq!(
-            harness.client().join(request).await.is_ok(),
-            good,
-            "{bytes}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_call_beyond_those_of_a_connection_waits_for_one_to_end() {
-    let limits = LimitsConfig {
-        streams_per_connection_max: 3,
-        ..LimitsConfig::default()
-    };
-    let harness = start(1, limits).await;
-    let mut actors = Vec::new();
-    for _ in 0..3 {
-        actors.push(harness.join(None).await);
-    }
-    let mut peers = Vec::new();
-    for actor in &actors[..2] {
-        peers.push(harness.stream(Kind::Hello(harness.hello(*actor))).await);
-    }
-    let join = async || {
-        let mut client = harness.client();
-        client.join(join_request(ActorId::random(), None)).await
-    };
-    assert!(join().await.is_ok(), "one less than the limit is open");
-    peers.push(harness.stream(Kind::Hello(harness.hello(actors[2]))).await);
-    let joined = Box::pin(join());
-    let mut joined = tokio::task::unconstrained(joined);
-    // Each unroll is a round trip on the same connection, in which the call would have been answered.
-    for sequence in 1..3 {
-        let unroll = harness.unroll(sequence);
-        tokio::select! {
-            biased;
-            _ = &mut joined => panic!("a call too many was answered"),
-            verdict = peers[0].verdict(unroll) => assert_eq!(verdict, Verdict::Admitted),
-        }
-        harness.queue.take(Duration::ZERO).unwrap();
-    }
-    drop(peers.pop());
-    assert!(timeout(WAIT_MAX, joined).await.unwrap().is_ok());
 }

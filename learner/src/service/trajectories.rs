@@ -1,7 +1,7 @@
 //! The upward stream of unrolls. One message is read, admitted, queued and acknowledged before the next is read, so
 //! HTTP/2 flow control carries the pressure of a full queue to the actor, and an idle actor holds no place in it.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use springbok_common::{
     ids::{ActorId, UnrollSequence},
@@ -32,6 +32,10 @@ use crate::{
 };
 
 type Replies = mpsc::Sender<Result<LearnerMessage, Status>>;
+
+/// An actor that is asked to leave answers at once, whatever its environments do: one from which not a byte has come for
+/// this share of the time to drain hangs.
+const SILENT_SHARE: u32 = 2;
 
 /// Replies that wait for the connection: one acknowledgement, Draining, and the status.
 const REPLIES_AHEAD: usize = 4;
@@ -71,7 +75,7 @@ async fn converse(
     let conversation = Conversation {
         edge,
         actor,
-        address: pass.address,
+        pass,
         paced: edge.pacing.open(actor, edge.terms.outbox_unrolls),
         replies,
         superseded: &superseded,
@@ -119,8 +123,7 @@ async fn identify(edge: &Edge, inbound: &mut Streaming<ActorMessage>) -> Result<
 struct Conversation<'a> {
     edge: &'a Edge,
     actor: ActorId,
-    /// Where it comes from.
-    address: Option<IpAddr>,
+    pass: &'a Pass,
     paced: PacedStream,
     replies: &'a Replies,
     superseded: &'a CancellationToken,
@@ -129,6 +132,7 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     async fn run(&self, mut inbound: Streaming<ActorMessage>) -> Result<(), Status> {
         let idle = Duration::from_secs(self.edge.limits.idle_s_max);
+        let hung = Duration::from_secs(self.edge.limits.drain_s_max) / SILENT_SHARE;
         let mut asked_to_leave = false;
         // Acknowledgements that wait for leave to go. What comes after as many as an actor may be owed is its Goodbye.
         let mut owed: VecDeque<Acknowledgement> = VecDeque::new();
@@ -147,6 +151,9 @@ impl Conversation<'_> {
                     asked_to_leave = true;
                     self.reply(learner_message::Kind::Draining(Draining {})).await?;
                     continue;
+                }
+                () = self.pass.fell_silent(hung), if asked_to_leave => {
+                    return Err(Status::deadline_exceeded("the actor hangs: it did not answer Draining"));
                 }
                 () = self.paced.granted(), if !owed.is_empty() => {
                     if let Some(acknowledgement) = owed.pop_front() {
@@ -266,7 +273,7 @@ impl Conversation<'_> {
     fn judge(&self, reason: RejectReason) -> Option<Status> {
         let (place, sentence) = {
             let mut books = self.edge.books.lock();
-            let sentence = books.judge(self.actor, self.address, reason, now());
+            let sentence = books.judge(self.actor, self.pass.address, reason, now());
             (books.roster.index(self.actor), sentence)
         };
         let Sentence::Quarantined(wait) = sentence else {

@@ -105,7 +105,7 @@ impl Keys {
         SecurityConfig {
             insecure: true,
             token_file: Some(self.path(reader)),
-            token_refresh_ms: REFRESH_MS,
+            refresh_ms: REFRESH_MS,
             ..SecurityConfig::default()
         }
     }

@@ -80,7 +80,7 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
         Some(keys) => keys.of_learner()?,
         None => Security::default(),
     };
-    let serving = serve_guarded(Ear(listener), edge, security).await?;
+    let serving = serve_guarded(Ear(listener), edge, security).await;
     let links = Links {
         books: books.clone(),
         queue: queue.clone(),

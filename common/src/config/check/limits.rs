@@ -121,3 +121,54 @@ impl Config {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ActionSpec, EnvironmentSpec, ObservationSpec};
+
+    #[test]
+    fn the_worst_case_may_be_as_large_as_the_limit_and_not_a_mib_larger() {
+        let shown = ObservationSpec::floats([4], [-1.0, 1.0]);
+        let environment = EnvironmentSpec::new("Test-v0", shown, ActionSpec::Discrete(2));
+        let mut config = Config::default();
+        let agreement = Agreement {
+            network: config.network(&environment),
+            rollout: config.rollout(),
+            environment: environment.clone(),
+        };
+        let bound = config.memory_bound(&agreement).mib();
+        for (memory_mib, good) in [(bound + 1, true), (bound, true), (bound - 1, false)] {
+            config.limits.memory_mib = memory_mib;
+            let checked = config.check_against(&environment);
+            assert_eq!(checked.is_ok(), good, "{memory_mib}: {checked:?}");
+            if let Err(refused) = checked {
+                let text = refused.to_string();
+                assert!(text.contains(&format!("{bound} MiB")), "{text}");
+                assert!(text.contains(&format!("is {memory_mib};")), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_limit_may_be_what_its_bounds_are_and_nothing_beyond() {
+        let (least, most) = (MESSAGE_BYTES_MIN, MESSAGE_BYTES_MAX);
+        for (key, (least, most)) in [
+            ("message_bytes_max", (least, most)),
+            ("header_bytes_max", HEADER_BYTES),
+            ("window_bytes", WINDOW_BYTES),
+        ] {
+            let cases = [
+                (least - 1, false),
+                (least, true),
+                (most, true),
+                (most + 1, false),
+            ];
+            for (value, good) in cases {
+                let sets = [format!("limits.{key}={value}")];
+                let loaded = Config::load(None, std::iter::empty(), &sets);
+                assert_eq!(loaded.is_ok(), good, "{key} = {value}");
+            }
+        }
+    }
+}

@@ -66,8 +66,8 @@ impl Config {
                 .to_owned()
         });
         faults.duration(
-            "security.token_refresh_ms",
-            security.token_refresh_ms,
+            "security.refresh_ms",
+            security.refresh_ms,
             10,
             MILLISECONDS_MAX,
         );
