@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Ended, Program, Said, assert_ledger_closes};
+use crate::{Ended, Program, Said, assert_ledger_closes, assert_newest_is_last};
 
 /// For a learner to listen.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -48,6 +48,10 @@ pub fn learner(binary: &str, listen: &str, arguments: &[&str]) -> Learner {
         ])
         .arg(out.path())
         .args(arguments);
+    started(command, out)
+}
+
+fn started(command: Command, out: TempDir) -> Learner {
     let mut program = Program::start(command);
     let line = program.wait_for("listening on ", START_MAX);
     let address = line.rsplit(' ').next().and_then(|text| text.parse().ok());
@@ -67,12 +71,19 @@ pub fn actor(binary: &str, url: &str, index: usize) -> Program {
 /// The same with further arguments.
 #[must_use]
 pub fn actor_with(binary: &str, url: &str, index: usize, arguments: &[&str]) -> Program {
+    let mut command = actor_command(binary, url, index);
+    command.args(arguments);
+    Program::start(command)
+}
+
+/// The command that starts an actor.
+#[must_use]
+pub fn actor_command(binary: &str, url: &str, index: usize) -> Command {
     let mut command = Command::new(binary);
     command
         .args(["actor", "--learner", url, "--index", &index.to_string()])
-        .args(arguments)
         .env("RAYON_NUM_THREADS", "1");
-    Program::start(command)
+    command
 }
 
 impl Learner {
@@ -80,6 +91,26 @@ impl Learner {
     #[must_use]
     pub fn run_directory(&self) -> PathBuf {
         self.out.path().join("run")
+    }
+
+    /// Kills it without a word, and starts its next life at the same address from its last checkpoint.
+    ///
+    /// # Panics
+    /// If that does not listen in time.
+    #[must_use]
+    pub fn killed_and_resumed(self, binary: &str) -> Self {
+        let Self {
+            program,
+            address,
+            out,
+        } = self;
+        drop(program);
+        let mut command = Command::new(binary);
+        command
+            .args(["learner", "--json", "--listen", &address.to_string()])
+            .arg("--resume")
+            .arg(out.path().join("run"));
+        started(command, out)
     }
 
     /// The last whole row of its metrics; null before the first.
@@ -176,6 +207,7 @@ impl Learner {
         let ended = program.wait(within);
         assert_eq!(ended.code(), 0, "{ended:?}");
         assert!(out.path().join("run").join("summary.json").is_file());
+        assert_newest_is_last(&out.path().join("run"));
         let summary = ended.json();
         assert_ledger_closes(&summary);
         assert_eq!(summary["ledger_imbalance"].as_u64(), Some(0), "{summary}");

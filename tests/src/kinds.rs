@@ -73,9 +73,13 @@ impl Environment for Kinds {
     }
 }
 
+/// A variable that makes the rewards of one process's [`OneState`] a million times too large.
+pub const POISON_VARIABLE: &str = "SPRINGBOK_TEST_POISON";
+
 /// One state, which is worth reward 1 for ever; a time limit cuts episodes off every ten steps.
 pub struct OneState {
     spec: EnvironmentSpec,
+    reward: f32,
 }
 
 impl OneState {
@@ -91,6 +95,11 @@ impl OneState {
         );
         Ok(Self {
             spec: spec.with_steps_max(10),
+            reward: if std::env::var_os(POISON_VARIABLE).is_some() {
+                1e6
+            } else {
+                1.0
+            },
         })
     }
 }
@@ -106,6 +115,6 @@ impl Environment for OneState {
 
     fn step(&mut self, _action: ActionsRef<'_>, mut row: ElementsMut<'_>) -> Step {
         row.f32().fill(1.0);
-        Step::new(1.0, false)
+        Step::new(self.reward, false)
     }
 }

@@ -274,9 +274,13 @@ impl Trained {
         serde_json::from_str(&text).expect("summary.json is JSON")
     }
 
-    /// Asserts that the launcher ended with exit code 0.
+    /// Asserts that the launcher ended with exit code 0, and that nothing it learnt is missing from its last checkpoint.
+    ///
+    /// # Panics
+    /// If not.
     pub fn assert_done(&self) {
         assert_eq!(self.ended.code(), 0, "{:?}", self.ended);
+        assert_newest_is_last(&self.run_directory());
     }
 }
 
@@ -312,6 +316,39 @@ pub fn wait_until_gone(pids: &[u32], within: Duration) {
             "process {pid} still runs after {within:?}"
         );
         thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The updates that the newest checkpoint in `run` has behind it.
+#[must_use]
+pub fn newest_checkpoint(run: &Path) -> Option<u64> {
+    let files = fs::read_dir(run.join("checkpoints")).ok()?.flatten();
+    let numbers = files.filter_map(|file| {
+        let name = file.file_name();
+        let number = name.to_str()?.strip_prefix("checkpoint-")?;
+        number.strip_suffix(".ckpt")?.parse().ok()
+    });
+    numbers.max()
+}
+
+/// Asserts that a run that ended in order has a checkpoint of its very last update, unless it was to write none.
+///
+/// # Panics
+/// If its newest one is older.
+pub fn assert_newest_is_last(run: &Path) {
+    let read = |name: &str| {
+        let text = fs::read_to_string(run.join(name));
+        text.unwrap_or_else(|error| panic!("no {name} in {run:?} ({error})"))
+    };
+    let config: toml::Table = read("config.toml").parse().expect("TOML");
+    let policy: Value = serde_json::from_str(&read("policy.json")).expect("JSON");
+    let last = policy["policy_version"].as_u64();
+    if config["checkpoint"]["enabled"].as_bool() == Some(true) && last > Some(0) {
+        assert_eq!(
+            newest_checkpoint(run),
+            last,
+            "the newest checkpoint of {run:?}"
+        );
     }
 }
 

@@ -32,12 +32,11 @@ pub enum Toxic {
     OneByteWrites,
     /// At most so many in a second, in each direction.
     BytesPerSecond(u64),
-    /// They wait, and the end of a connection is not told either: a cable was pulled.
+    /// They wait, and the end of a connection is not told either: a cable was pulled, and the connection is half open if
+    /// the client ends meanwhile.
     Silent,
     /// As [`Toxic::Silent`], but only for what goes to the client.
     SilentDown,
-    /// Nothing is told to the server any more, whatever the client does, not even after the toxic is gone.
-    HalfOpen,
     /// New connections are closed at once.
     Refuse,
 }
@@ -187,7 +186,7 @@ impl Pump {
     fn wait(&self) -> Result<Toxic, Reset> {
         loop {
             match self.toxic()? {
-                Toxic::Silent | Toxic::HalfOpen => {}
+                Toxic::Silent => {}
                 Toxic::SilentDown if self.down => {}
                 toxic => return Ok(toxic),
             }

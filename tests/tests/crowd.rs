@@ -12,9 +12,11 @@ use std::{
 };
 
 use rustix::process::Signal;
+use serde_json::Value;
 use springbok_tests::{
     Program, assert_ledger_closes,
     farm::{actor, campaign, learner, number, unrolls_made},
+    newest_checkpoint,
     proxy::Proxy,
     send,
 };
@@ -67,6 +69,38 @@ fn all_actors_find_a_learner_that_was_killed_and_started_again_without_storming_
     let summary = learner_now.drain(DRAIN_MAX);
     assert_eq!(summary["actors"]["joined"].as_u64(), Some(8), "{summary}");
     // What was made for the learner that died is not sent to the new one, which does not miss it either.
+    let ledger = ["rejected", "lost"].map(|name| summary["ledger"][name].as_u64());
+    assert_eq!(ledger, [Some(0); 2], "{summary}");
+    assert!(unrolls_made(actors) > summary["ledger"]["produced"].as_u64().unwrap());
+}
+
+#[test]
+fn all_actors_find_a_learner_that_was_killed_and_resumed_within_an_interval_of_where_it_was() {
+    const INTERVAL: u64 = 5;
+    let interval = format!("checkpoint.interval_updates={INTERVAL}");
+    let arguments = [SLOW[0], SLOW[1], "--set", &interval];
+    let mut learner = learner(BINARY, "127.0.0.1:0", &arguments);
+    let proxy = Proxy::to(learner.address);
+    let actors = actors(&proxy.url(), 8);
+    learner.wait_for_actors(8, WAIT_MAX);
+    let updates = |row: &Value| number(row, "charts/updates") as u64;
+    let lives = times(20) as u64;
+    for _ in 0..lives {
+        let before = proxy.accepted().len();
+        let begun = updates(&learner.row());
+        let trained = learner.wait_for("a checkpoint", WAIT_MAX, |row| {
+            updates(row) >= begun + 2 * INTERVAL
+        });
+        learner = learner.killed_and_resumed(BINARY);
+        let from = newest_checkpoint(&learner.run_directory()).unwrap();
+        // One may have been under way when it was killed.
+        assert!(from + 2 * INTERVAL > updates(&trained), "{from}: {trained}");
+        learner.wait_for_actors(8, REJOIN_MAX);
+        let burst = most_in_a_second(&proxy.accepted()[before..]);
+        assert!((1..=16).contains(&burst), "{burst} in one second");
+    }
+    let summary = learner.drain(DRAIN_MAX);
+    assert_eq!(summary["epoch"].as_u64(), Some(1 + lives), "{summary}");
     let ledger = ["rejected", "lost"].map(|name| summary["ledger"][name].as_u64());
     assert_eq!(ledger, [Some(0); 2], "{summary}");
     assert!(unrolls_made(actors) > summary["ledger"]["produced"].as_u64().unwrap());
@@ -177,7 +211,7 @@ fn a_second_signal_ends_a_draining_learner_at_once() {
         let mut learner = learner(BINARY, "127.0.0.1:0", &SLOW);
         let actor = actor(BINARY, &format!("http://{}", learner.address), 0);
         learner.wait_for_actors(1, WAIT_MAX);
-        // It would wait for this one's Goodbye for 8 s.
+        // It would wait for this one's Goodbye for 4 s.
         send(actor.pid(), Signal::STOP);
         learner.program.signal(Signal::TERM);
         thread::sleep(Duration::from_millis(300));

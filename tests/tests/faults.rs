@@ -5,7 +5,12 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use springbok_tests::{Trained, assert_ledger_closes, send, train};
+use springbok_tests::{
+    Program, Trained, assert_ledger_closes,
+    farm::{actor, actor_command, learner, unrolls_made},
+    kinds::POISON_VARIABLE,
+    send, train,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_springbok-under-test");
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -92,4 +97,34 @@ fn an_environment_that_always_crashes_ends_the_run_with_a_sentence() {
     let trained = misbehaving(how, "1000000");
     assert_eq!(trained.ended.code(), 70, "{:?}", trained.ended);
     assert!(trained.ended.stderr.contains("died 5 times within 30 s"));
+}
+
+#[test]
+fn an_actor_whose_unrolls_are_poisoned_is_kept_out_and_the_others_train_on() {
+    let strict = ["--env", "OneState", "--set", "limits.reward_abs_max=10"];
+    let slow = ["--set", "learner.update_delay_ms=20"];
+    let mut learner = learner(BINARY, "127.0.0.1:0", &[&strict[..], &slow].concat());
+    let url = format!("http://{}", learner.address);
+    let honest = actor(BINARY, &url, 0);
+    learner.wait_for_actors(1, WAIT_MAX);
+    let mut command = actor_command(BINARY, &url, 1);
+    command.env(POISON_VARIABLE, "1");
+    let mut poisoned = Program::start(command);
+    learner.program.wait_for("actor quarantined", WAIT_MAX);
+    poisoned.wait_for("the learner keeps this actor out", WAIT_MAX);
+    learner.wait_for_training(10.0, WAIT_MAX);
+    let summary = learner.drain(Duration::from_secs(12));
+    let quarantine = &summary["quarantine"];
+    assert_eq!(quarantine["strikes"].as_u64(), Some(3), "{summary}");
+    assert_eq!(quarantine["quarantines"].as_u64(), Some(1), "{summary}");
+    let rejected = &summary["rejected"]["reward_out_of_range"];
+    assert_eq!(rejected.as_u64(), Some(3), "{summary}");
+    let ledger = &summary["ledger"];
+    assert_eq!(ledger["rejected"].as_u64(), Some(3), "{summary}");
+    assert_eq!(ledger["lost"].as_u64(), Some(0), "{summary}");
+    let produced = unrolls_made(vec![honest]) + 3;
+    assert_eq!(ledger["produced"].as_u64(), Some(produced), "{summary}");
+    // None of those rewards got into what was trained.
+    let returns = &summary["return_mean_100"];
+    assert_eq!(returns.as_f64(), Some(10.0), "{summary}");
 }

@@ -143,7 +143,7 @@ fn token(digit: char) -> String {
 
 fn slow_learner(keys: &Keys) -> Learner {
     let slow = ["--set", "learner.update_delay_ms=40"];
-    let look = ["--set", "security.token_refresh_ms=10"];
+    let look = ["--set", "security.refresh_ms=10"];
     let guard = ["--keys", keys.argument()];
     learner(BINARY, "127.0.0.1:0", &[slow, look, guard].concat())
 }
@@ -221,4 +221,68 @@ fn tokens_are_rotated_under_actors_that_are_cut_off_or_connected_and_no_unroll_i
     );
     assert_eq!(dropped, 0);
     assert_eq!(summary["actors"]["joined"].as_u64(), Some(2), "{summary}");
+}
+
+#[test]
+fn an_actor_without_the_right_certificate_is_told_why_and_what_to_do() {
+    let (keys, other) = (Keys::make(BINARY), Keys::make(BINARY));
+    let (theirs, nameless, foreign) = (
+        keys.for_an_actor(),
+        keys.for_an_actor(),
+        keys.for_an_actor(),
+    );
+    for name in ["actor.pem", "actor.key"] {
+        fs::remove_file(nameless.file(name)).unwrap();
+        fs::copy(other.file(name), foreign.file(name)).unwrap();
+    }
+    let mut learner = slow_learner(&keys);
+    let address = learner.address;
+    let (url, plain) = (format!("https://{address}"), format!("http://{address}"));
+    let honest = actor_with(BINARY, &url, 0, &["--keys", theirs.argument()]);
+    learner.wait_for_actors(1, WAIT_MAX);
+    let mut misnamed = vec!["--keys", theirs.argument()];
+    misnamed.extend(["--set", "security.server_name=learner.lab"]);
+    for (url, arguments, parts) in [
+        (
+            &url,
+            vec!["--keys", other.argument()],
+            ["is not signed by the authority", "--ca"],
+        ),
+        (
+            &url,
+            vec!["--keys", nameless.argument()],
+            ["it asks for a certificate", "--certificate and --key"],
+        ),
+        (
+            &url,
+            vec!["--keys", foreign.argument()],
+            ["this actor's certificate", "--client-ca"],
+        ),
+        (
+            &url,
+            misnamed,
+            [
+                "its certificate is for other names",
+                "`springbok keys --host`",
+            ],
+        ),
+        (
+            &plain,
+            vec![],
+            ["does not speak HTTP/2 in the clear", "write https"],
+        ),
+    ] {
+        let refused = actor_with(BINARY, url, 1, &arguments).wait(WAIT_MAX);
+        assert_eq!(refused.code(), 64, "{refused:?}");
+        let sentence = refused.stderr.lines().last().unwrap_or_default();
+        let begin = format!("springbok: no TLS with the learner at {url}: ");
+        assert!(sentence.starts_with(&begin), "{refused:?}");
+        for part in parts {
+            assert!(sentence.contains(part), "{part:?}: {refused:?}");
+        }
+    }
+    learner.wait_for_training(4.0, WAIT_MAX);
+    let summary = learner.drain(DRAIN_MAX);
+    assert_eq!(summary["actors"]["joined"].as_u64(), Some(1), "{summary}");
+    assert_eq!(made(honest).1, 0);
 }
