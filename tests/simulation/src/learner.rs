@@ -23,6 +23,7 @@ use springbok_learner::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    counted::Held,
     invariants,
     network::{Ear, PORT},
     plan::Plan,
@@ -51,13 +52,18 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
         version,
         books,
         queue,
+        held,
         stop,
         ..
     } = running;
     let agreement = shared.task.agreement.clone();
     let layout = layout_fingerprint(&agreement.network);
     let (publisher, publications) = Publisher::new(fence.epoch, layout, 0);
-    let pacing = Pacing::new(gate_limits(plan));
+    let pacing = Pacing::new(if shared.has(Planted::GateOpen) {
+        no_limits()
+    } else {
+        gate_limits(plan)
+    });
     let terms = JoinTerms {
         seed: plan.seed,
         outbox_unrolls: plan.outbox_unrolls,
@@ -86,6 +92,7 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
         queue: queue.clone(),
         pacing,
         publisher,
+        held,
     };
     let mut trainer = Trainer::new(&shared, life, version, links);
     trainer.publish();
@@ -126,6 +133,7 @@ fn begin(
         queue,
         trained_unrolls: 0,
         in_hand: 0,
+        held: Held::default(),
         stop: CancellationToken::new(),
     };
     truth.running = Some(running.clone());

@@ -8,6 +8,7 @@
 
 mod actor;
 mod chance;
+mod counted;
 mod disk;
 pub mod invariants;
 mod keys;

@@ -29,11 +29,15 @@ pub enum Planted {
     ServedAgain,
     /// A token that was revoked stays in the learner's file.
     RevokedKept,
+    /// The gate holds nothing back.
+    GateOpen,
+    /// Snapshots that were published are kept.
+    SnapshotsKept,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::DedupeOff,
         Self::LagOffByOne,
         Self::AcknowledgedUnseen,
@@ -47,6 +51,8 @@ impl Planted {
         Self::DrainDropsQueue,
         Self::ServedAgain,
         Self::RevokedKept,
+        Self::GateOpen,
+        Self::SnapshotsKept,
     ];
 }
 
@@ -66,6 +72,8 @@ impl Planted {
             Self::DrainDropsQueue => &["drain"],
             Self::ServedAgain => &["lockstep"],
             Self::RevokedKept => &["guarded"],
+            Self::GateOpen => &["fresh"],
+            Self::SnapshotsKept => &["memory"],
         }
     }
 }

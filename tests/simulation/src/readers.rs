@@ -3,14 +3,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use springbok_actor::{
     run_in,
     worker::{Bench, Finished, Published, Worker},
@@ -40,7 +36,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    actor, learner,
+    actor,
+    counted::{Held, count, lend},
+    learner,
     network::{Ear, PORT, dial_through},
     slow::{Reading, Slow},
     work::Task,
@@ -111,41 +109,13 @@ fn elapsed() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
 
-/// The bytes of a snapshot, counted for as long as anybody holds them.
-struct Counted {
-    bytes: Bytes,
-    held: Arc<AtomicUsize>,
-}
-
-impl Counted {
-    fn lend(bytes: Bytes, held: &Arc<AtomicUsize>) -> Bytes {
-        held.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Self {
-            bytes,
-            held: Arc::clone(held),
-        })
-    }
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[derive(Clone)]
 struct Scene {
     readers: Arc<Readers>,
     task: Arc<Task>,
     config: Arc<Config>,
     seen: Arc<Mutex<Seen>>,
-    held: Arc<AtomicUsize>,
+    held: Held,
 }
 
 impl Scene {
@@ -200,7 +170,7 @@ pub fn look_at(readers: Readers) -> turmoil::Result<Seen> {
     }
     while sim.elapsed() < scene.readers.lasts {
         sim.step()?;
-        let held = scene.held.load(Ordering::Relaxed);
+        let held = count(&scene.held);
         scene.lock().held.push(held);
     }
     let seen = std::mem::take(&mut *scene.lock());
@@ -240,7 +210,7 @@ async fn host_learner(scene: Scene) -> turmoil::Result {
     for version in 0.. {
         let content = contents[version as usize % 2].clone();
         scene.lock().publish();
-        publisher.publish(PolicyVersion(version), Counted::lend(content, &scene.held));
+        publisher.publish(PolicyVersion(version), lend(content, &scene.held));
         if version == 0 {
             serving.ready().await;
         }

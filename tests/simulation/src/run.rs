@@ -5,7 +5,9 @@ use std::{io, time::Duration};
 use turmoil::Sim;
 
 use crate::{
-    actor, invariants, learner,
+    actor,
+    counted::count,
+    invariants, learner,
     plan::{Fault, Plan},
     planted::Planted,
     stranger,
@@ -147,6 +149,7 @@ fn watch(shared: &Shared, now: Duration) {
     let verdict = balanced
         .and_then(|()| invariants::capacity::queue(running))
         .and_then(|()| invariants::capacity::accounted(running, &shared.plan))
+        .and_then(|()| invariants::memory::bounded(count(&running.held), shared.plan.actors))
         .and_then(|()| invariants::accounts::agree(running, truth.loaded.keys()));
     truth.judge(verdict);
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     chance::{Who, chance},
+    counted::{Held, lend},
     disk::Checkpoint,
     invariants,
     planted::Planted,
@@ -33,6 +34,8 @@ pub(crate) struct Links {
     pub(crate) queue: QueueReceiver,
     pub(crate) pacing: Pacing,
     pub(crate) publisher: Publisher,
+    /// Counts the snapshots.
+    pub(crate) held: Held,
 }
 
 /// Why there is no more training.
@@ -51,10 +54,12 @@ pub(crate) struct Trainer {
     version: u64,
     links: Links,
     draw: rand_pcg::Pcg64,
-    /// For a defect only: what was trained on last, and the duplicates counted so far.
+    /// For a defect only: what was trained on last, and the duplicates counted so far; places that leaked; snapshots that are
+    /// kept.
     last: Option<Arrived>,
     duplicates: u64,
     leaked: usize,
+    kept: Vec<bytes::Bytes>,
 }
 
 impl Trainer {
@@ -68,6 +73,7 @@ impl Trainer {
             last: None,
             duplicates: 0,
             leaked: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -218,7 +224,10 @@ impl Trainer {
 
     /// Makes the version that it has reached the newest.
     pub(crate) fn publish(&mut self) {
-        let payload = self.payload();
+        let payload = lend(self.payload(), &self.links.held);
+        if self.shared.has(Planted::SnapshotsKept) {
+            self.kept.push(payload.clone());
+        }
         let version = PolicyVersion(self.version);
         self.links.publisher.publish(version, payload);
         self.links.pacing.advance(version, version);

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     chance::{Who, chance},
+    counted::Held,
     disk::Disk,
     keys::Keys,
     plan::Plan,
@@ -57,6 +58,8 @@ pub(crate) struct Running {
     pub(crate) trained_unrolls: u64,
     /// Unrolls that the trainer has taken and not settled.
     pub(crate) in_hand: u64,
+    /// Snapshots that it holds.
+    pub(crate) held: Held,
     /// Cancelled to ask it to end.
     pub(crate) stop: CancellationToken,
 }

@@ -11,6 +11,7 @@ pub(crate) mod ledger;
 pub(crate) mod liveness;
 pub(crate) mod lives;
 pub(crate) mod lockstep;
+pub(crate) mod memory;
 pub(crate) mod once;
 pub(crate) mod snapshots;
 pub(crate) mod versions;
