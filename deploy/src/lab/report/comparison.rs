@@ -64,7 +64,8 @@ pub(crate) fn name(runs: &mut [Run]) {
         let (_, first, seeds) = &known[group];
         let label = match seeds {
             1 => first.clone(),
-            seeds => format!("{first} and {} more like it", seeds - 1),
+            2 => format!("{first} (+1 run)"),
+            runs => format!("{first} (+{} runs)", runs - 1),
         };
         run.row.settings.clear();
         run.row

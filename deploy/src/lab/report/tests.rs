@@ -244,9 +244,9 @@ fn any_runs_are_compared_side_by_side_and_seeds_are_put_together() {
     comparison::name(&mut runs);
     equalise(&mut runs);
     let labels: Vec<&str> = runs.iter().map(|run| run.row.setting(VARIANT)).collect();
-    assert_eq!(labels[0], "run and 2 more like it");
+    assert_eq!(labels[0], "run (+2 runs)");
     assert_eq!(labels[1], labels[0]);
-    assert_eq!(labels[3], "run (4) and 2 more like it");
+    assert_eq!(labels[3], "run (4) (+2 runs)");
     assert_eq!(
         labels[29], "run (30)",
         "a key that others lack is a difference"
@@ -259,7 +259,7 @@ fn any_runs_are_compared_side_by_side_and_seeds_are_put_together() {
         "11 configurations;",
         "<td class=\"t\">algorithm.gamma</td><td class=\"n\">0.0</td>",
         "&lt;29&gt;",
-        "run (4) and 2 more like it: return",
+        "run (4) (+2 runs): return",
     ] {
         assert!(report.html.contains(part), "{part:?} is not in the page");
     }

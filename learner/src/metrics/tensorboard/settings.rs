@@ -10,8 +10,17 @@ use super::event::{
 };
 use crate::metrics::{METRICS, Metric};
 
-/// Sections that say nothing about what is learned, or how fast.
-const NO_HYPERPARAMETERS: [&str; 4] = ["security", "limits", "checkpoint", "telemetry"];
+/// Keys, and sections of them, that say nothing about what is learned, or how fast.
+const NO_HYPERPARAMETERS: [&str; 8] = [
+    "run.out",
+    "run.name",
+    "learner.listen",
+    "environment.python.",
+    "security.",
+    "limits.",
+    "checkpoint.",
+    "telemetry.",
+];
 
 /// The columns of results in the table of hyperparameters.
 const RESULTS: [Metric; 5] = [
@@ -49,8 +58,10 @@ pub(super) fn values(config: &Config, start_time_secs: f64) -> Vec<Value> {
             .replace('\n', " ");
         // Writing to a String cannot fail.
         let _ = writeln!(table, "| {key} | {cell} |");
-        let section = key.split('.').next().unwrap_or_default();
-        if NO_HYPERPARAMETERS.contains(&section) {
+        if NO_HYPERPARAMETERS
+            .iter()
+            .any(|other| key.starts_with(other))
+        {
             continue;
         }
         let kind = kind(doc);
