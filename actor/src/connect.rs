@@ -1,5 +1,7 @@
 //! Finding the learner, joining it, and the two streams of one connection.
 
+mod follower;
+
 use std::{
     error::Error,
     sync::{Arc, atomic::AtomicU64},
@@ -27,8 +29,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use self::follower::Follower;
 use crate::{
-    follower::Follower,
     handshake,
     options::{ActorError, ActorOptions},
     security::{Credentials, Security, endpoint},
@@ -65,11 +67,9 @@ pub(crate) struct Seeker {
 pub(crate) struct Joined {
     /// What it said.
     pub(crate) terms: JoinTerms,
-    /// Who joined.
-    pub(crate) actor_id: ActorId,
+    actor_id: ActorId,
     channel: Channel,
-    /// With what it proved who it is.
-    pub(crate) credentials: Arc<Credentials>,
+    credentials: Arc<Credentials>,
 }
 
 /// Why there is no connection, and when it is worth trying again.
@@ -370,7 +370,7 @@ fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_messa
 }
 
 /// A client with the agreed message limits in both directions.
-pub(crate) fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
+fn bounded_client(joined: &Joined) -> TrainingClient<Channel> {
     let bytes = joined.terms.message_bytes_max;
     TrainingClient::new(joined.channel.clone())
         .max_decoding_message_size(bytes)
@@ -384,7 +384,7 @@ async fn within<T>(attempt: impl Future<Output = T>) -> Result<T, Failure> {
     })
 }
 
-pub(crate) fn actor_id_bytes(id: ActorId) -> Bytes {
+fn actor_id_bytes(id: ActorId) -> Bytes {
     Bytes::copy_from_slice(&id.to_bytes())
 }
 

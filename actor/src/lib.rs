@@ -13,7 +13,6 @@ pub mod world;
 
 mod client;
 mod connect;
-mod follower;
 mod handshake;
 mod lives;
 mod options;

@@ -111,13 +111,13 @@ pub fn init_with(format: LogFormat, spans: Option<SpanLayer>) -> Result<(), Tele
     let filter = filter(env::var(LOG_VARIABLE).ok().as_deref())?;
     let lines = fmt::layer().with_writer(|| Tee);
     let registry = tracing_subscriber::registry().with(spans);
+    // Colours are for people at a terminal; files and pipes get plain text.
+    let lines = lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
     match format {
-        LogFormat::Text => {
-            // Colours are for people at a terminal; files and pipes get plain text.
-            let colours = io::IsTerminal::is_terminal(&io::stderr());
-            let lines = lines.with_ansi(colours).with_filter(filter);
-            registry.with(lines).try_init()?;
-        }
+        LogFormat::Text => registry.with(lines.with_filter(filter)).try_init()?,
+        LogFormat::Pretty => registry
+            .with(lines.pretty().with_filter(filter))
+            .try_init()?,
         LogFormat::Json => registry.with(lines.json().with_filter(filter)).try_init()?,
     }
     Ok(())

@@ -476,8 +476,10 @@ choice! {
 choice! {
     /// How log lines are written.
     LogFormat {
-        /// For people.
+        /// For people, one line each.
         Text = "text",
+        /// For people who look for something: several lines each, with the place in the source.
+        Pretty = "pretty",
         /// One JSON object a line.
         Json = "json",
     }

@@ -25,11 +25,8 @@ use tokio::{
 };
 use tonic::{Streaming, transport::Channel};
 
-use crate::{
-    connect::{Joined, actor_id_bytes, bounded_client, causes},
-    security::Credentials,
-    worker::Published,
-};
+use super::{Joined, actor_id_bytes, bounded_client, causes};
+use crate::{security::Credentials, worker::Published};
 
 /// A draining learner may end the parameters shortly before its word of draining is read: so long the end of that
 /// stream alone is no loss.
@@ -38,7 +35,7 @@ const PARAMETERS_END_GRACE: Duration = Duration::from_secs(2);
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Puts the snapshots of one connection into the cell from which the rollout thread takes them.
-pub(crate) struct Follower {
+pub(super) struct Follower {
     client: TrainingClient<Channel>,
     credentials: Arc<Credentials>,
     actor_id: ActorId,
@@ -60,7 +57,7 @@ enum End {
 
 impl Follower {
     /// Snapshots go to `parameters.0`; those refused are counted in `parameters.1`.
-    pub(crate) fn new(
+    pub(super) fn new(
         joined: &Joined,
         agreement: &Agreement,
         parameters: (Arc<watch::Sender<Option<Published>>>, Arc<AtomicU64>),
@@ -81,7 +78,7 @@ impl Follower {
     }
 
     /// Runs until the learner ends the parameters; says why.
-    pub(crate) async fn follow(mut self) -> String {
+    pub(super) async fn follow(mut self) -> String {
         let cause = match self.waits() {
             Ok(waits) => self.until_lost(waits).await,
             Err(error) => error.to_string(),
