@@ -94,8 +94,11 @@ impl Servers {
                 connection = accepted.recv() => {
                     let Some(connection) = connection else { break };
                     let connection = connection.entering(newest.clone());
-                    // A server that is gone says why below.
-                    let _ = newest.send(Ok(connection)).await;
+                    if newest.send(Ok(connection)).await.is_err() {
+                        // Nobody would be let in any more.
+                        let ended = running.join_next().await;
+                        return ended.and_then(Result::ok).unwrap_or(Ok(()));
+                    }
                 }
                 () = changed(&mut tls) => newest = self.begin(&mut running, tls.as_mut())?,
                 Some(ended) = running.join_next() => ended.unwrap_or(Ok(()))?,
