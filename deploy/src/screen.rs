@@ -27,6 +27,7 @@ use ratatui::crossterm::event;
 use springbok_common::credentials::Token;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::mpsc::Sender as AsyncSender;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::terminal::check;
 use self::{
@@ -132,18 +133,24 @@ impl Drop for Screen {
     }
 }
 
-/// Shows the learner whose page is at `url`, and is shown `token`, until it is gone or a key closes the view.
+/// Shows the learner whose page is at `url`, and is shown `token`, until it is gone, a key closes the view, or `stop` is
+/// cancelled.
 ///
 /// # Errors
 /// Exit 69 if nobody answers at all; exit 70 if the terminal refuses.
-pub(crate) fn follow(url: &str, token: Option<Token>) -> Result<(), Failure> {
+pub(crate) fn follow(
+    url: &str,
+    token: Option<Token>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let mut view = View::new(Role::Spectator);
     view.status = Some(Box::new(page::status(url, token.as_ref())?));
     let feed = Feed::start(Arc::new(Mutex::new(Some(url.to_owned()))), token);
     let mut terminal = terminal::enter().map_err(refused)?;
     let ended = loop {
+        let goes_on = |view: &View| view.gone.is_none() && !stop.is_cancelled();
         match show(&mut terminal, &mut view, &feed) {
-            Ok(Action::Draw) if view.gone.is_none() && terminal::is_open() => {}
+            Ok(Action::Draw) if goes_on(&view) && terminal::is_open() => {}
             ended => break ended,
         }
     };

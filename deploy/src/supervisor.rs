@@ -67,9 +67,10 @@ pub(crate) struct Plan {
     pub(crate) http: Option<&'static str>,
 }
 
-/// Where a wish to stop comes from, besides signals.
-#[derive(Default)]
+/// Where a wish to stop comes from.
 pub(crate) struct Stops {
+    /// Signals.
+    pub(crate) signals: Interrupts,
     /// Whoever started the launcher; `None` once that is known, or if nobody can say so.
     pub(crate) token: Option<CancellationToken>,
     /// Keys; `None` once nobody presses any.
@@ -96,8 +97,7 @@ pub(crate) async fn run(
     progress: Arc<Progress>,
     stops: Stops,
 ) -> Result<LocalRun, Failure> {
-    let mut supervision = Supervision::start(directory, plan, progress)?;
-    supervision.stops = stops;
+    let mut supervision = Supervision::start(directory, plan, progress, stops)?;
     while !supervision.over() {
         let happening = supervision.next().await;
         supervision.handle(happening);
@@ -123,7 +123,6 @@ struct Supervision {
     address: Option<String>,
     restarts: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
-    interrupts: Interrupts,
     stops: Stops,
     interrupted: bool,
     /// `None` once the learner's stdout has ended.
@@ -144,8 +143,8 @@ impl Supervision {
         directory: Arc<RunDirectory>,
         plan: Plan,
         progress: Arc<Progress>,
+        stops: Stops,
     ) -> Result<Self, Failure> {
-        let interrupts = Interrupts::listen()?;
         let program = Arc::new(Program::new(directory)?);
         let (phase, _) = watch::channel(Phase::Running);
         let mut supervision = Self {
@@ -155,8 +154,7 @@ impl Supervision {
             address: None,
             restarts: Arc::new(AtomicU64::new(0)),
             phase,
-            interrupts,
-            stops: Stops::default(),
+            stops,
             interrupted: false,
             events: None,
             learner: None,
@@ -220,7 +218,6 @@ impl Supervision {
             Some(ended) = self.actors.join_next() => {
                 Happening::ActorEnded(ended.unwrap_or_else(|error| Err(Failure::internal(error))))
             }
-            () = self.interrupts.next() => Happening::Interrupt,
             () = stopped(&mut self.stops) => Happening::Interrupt,
             () = sleep_until(deadline) => Happening::Deadline,
         }
@@ -404,8 +401,13 @@ async fn join(learner: &mut Option<JoinHandle<Result<Ended, Failure>>>) -> Resul
 /// The next wish to stop. The token's is told once.
 async fn stopped(stops: &mut Stops) {
     loop {
-        let Stops { token, keys } = stops;
+        let Stops {
+            signals,
+            token,
+            keys,
+        } = stops;
         tokio::select! {
+            () = signals.next() => return,
             () = cancelled(token) => return stops.token = None,
             pressed = receive(keys) => match pressed {
                 Some(()) => return,

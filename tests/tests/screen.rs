@@ -117,6 +117,8 @@ impl Terminal {
                 &command,
                 "/dev/null",
             ])
+            // The screen's log then has the launcher's notes alone, which stay.
+            .env("SPRINGBOK_LOG", "warn")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -167,8 +169,12 @@ impl Terminal {
 
     /// Reads until the screen shows `text`. What never comes is ended by the test runner's limit.
     fn wait_for(&mut self, text: &str) {
-        while !self.screen.text().contains(text) {
-            assert!(self.read(), "{text:?} did not come: {}", self.account());
+        self.wait_until(|screen| screen.contains(text));
+    }
+
+    fn wait_until(&mut self, shows: impl Fn(&str) -> bool) {
+        while !shows(&self.screen.text()) {
+            assert!(self.read(), "it did not come: {}", self.account());
         }
     }
 
@@ -270,6 +276,34 @@ fn a_second_ctrl_c_ends_it_at_once() {
 }
 
 #[test]
+fn a_learner_that_takes_the_place_of_another_is_shown() {
+    let out = tempfile::tempdir().unwrap();
+    let mut terminal = endless(out.path(), "--set checkpoint.interval_s=1");
+    let checkpoints = out.path().join("run/checkpoints");
+    let files = || fs::read_dir(&checkpoints).map_or(0, Iterator::count);
+    terminal.wait_until(|_| files() > 1);
+    let launcher = fs::read_to_string(out.path().join("run/logs/launcher.log")).unwrap();
+    let id = launcher.split("started learner pid ").nth(1).unwrap();
+    let id = id.lines().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::KILL).unwrap();
+    terminal.wait_for("NOTE the learner ended unexpectedly");
+    terminal.wait_until(|screen| screen.matches("watch it at http").count() == 2);
+    // Its page is another one, and only from there more steps are heard of.
+    let steps = |screen: &str| {
+        let line = screen
+            .lines()
+            .find(|line| line.contains("/1000000000 steps"));
+        line.map(str::to_owned)
+    };
+    let before = steps(&terminal.screen.text());
+    terminal.wait_until(|screen| !screen.contains("no answer") && steps(screen) != before);
+    terminal.press("q");
+    let (parts, status) = terminal.end();
+    assert_eq!(status.code(), Some(0), "{parts:?}");
+    assert_orderly(&parts, out.path());
+}
+
+#[test]
 fn a_fault_is_told_on_the_ordinary_screen() {
     let out = tempfile::tempdir().unwrap();
     let arguments = "--env Synthetic --set environment.options.crash_after=1";
@@ -297,6 +331,13 @@ fn a_run_is_looked_at_from_another_terminal() {
     let ([_, drawn, _], status) = spectator.end();
     assert_eq!(status.code(), Some(0));
     assert!(drawn.contains("CartPole-v1"), "{drawn}");
+    // A signal gives the terminal back as well.
+    let mut spectator = Terminal::start(&format!("status '{url}' --ui"));
+    spectator.wait_for("q close");
+    kill_process(spectator.pid(), Signal::TERM).unwrap();
+    let ([_, _, after], status) = spectator.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(after.contains(SHOW_CURSOR), "{after}");
     // It only looked.
     run.press("q");
     assert_eq!(run.end().1.code(), Some(0));

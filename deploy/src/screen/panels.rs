@@ -11,16 +11,19 @@ use ratatui::{
         canvas::{Canvas, Line as Stroke, Points},
     },
 };
-use springbok_learner::{metrics::Metric, monitor::status::Status};
+use springbok_learner::{lag::buckets::BUCKETS, metrics::Metric, monitor::status::Status};
 
 use super::{
-    text::{bar, count, decimal},
+    text::{bar, count, decimal, wrapped},
     view::{View, short_line},
 };
 use crate::figures::{CAUSES, percent, shown, value};
 
 /// Columns for the causes of lag, and at least as many for the histogram.
 const CAUSES_COLUMNS: u16 = 19;
+
+/// Rows for one line of the learner's log.
+const LOG_ROWS_MAX: usize = 2;
 
 /// The return against the steps trained on.
 pub(super) fn returns(frame: &mut Frame, area: Rect, view: &View, status: &Status) {
@@ -188,6 +191,13 @@ pub(super) fn lag(frame: &mut Frame, area: Rect, status: &Status) {
         shown(status, Metric::LagMax, 0),
     );
     frame.render_widget(Line::from(words), line);
+    // What steers the lag, where it is steered and there is room.
+    let steered = steering(status);
+    let room = rest.height.saturating_sub(BUCKETS as u16);
+    let steered_rows = (steered.len() as u16).min(room);
+    let [rest, below] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(steered_rows)]).areas(rest);
+    frame.render_widget(Paragraph::new(steered), below);
     let columns = Layout::horizontal([
         Constraint::Fill(1),
         Constraint::Length(1),
@@ -196,6 +206,29 @@ pub(super) fn lag(frame: &mut Frame, area: Rect, status: &Status) {
     let [left, _, right] = columns.areas(rest);
     causes(frame, left, status);
     histogram(frame, right, status);
+}
+
+/// What is done about the lag, and what was refused.
+fn steering(status: &Status) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    if let Some(target) = value(status, Metric::GovernorTarget) {
+        lines.push(Line::from(format!(
+            "governor: target {target:.2}, {} in flight, publishes every {}",
+            shown(status, Metric::GovernorBudget, 0),
+            shown(status, Metric::GovernorInterval, 0),
+        )));
+    }
+    if value(status, Metric::LagOverLimit).is_some_and(|share| share > 0.0) {
+        let percent = percent(status, Metric::LagOverLimit);
+        lines.push(Line::from(format!(
+            "older than lag.max_versions: {percent} %"
+        )));
+    }
+    let rejected = status.rejected.iter();
+    lines.extend(rejected.map(|(reason, unrolls)| {
+        Line::from(format!("rejected, {}: {unrolls}", reason.label())).fg(Color::Yellow)
+    }));
+    lines
 }
 
 fn causes(frame: &mut Frame, area: Rect, status: &Status) {
@@ -261,27 +294,31 @@ pub(super) fn actors(frame: &mut Frame, area: Rect, view: &View, status: &Status
     rows
 }
 
-/// The last lines of the log that have room.
+/// The last lines of the log that have room. What the launcher says is shown whole, what is logged in at most two rows.
 pub(super) fn log(frame: &mut Frame, area: Rect, view: &View) {
-    let rows = usize::from(area.height.saturating_sub(2));
-    let lines = view.log();
-    let last = lines.get(lines.len().saturating_sub(rows)..);
-    let lines: Vec<Line> = last
-        .unwrap_or_default()
-        .iter()
-        .map(|(_, line)| {
-            let text = short_line(line);
-            if text.contains(" WARN ") || text.contains(" NOTE ") {
-                Line::from(text.fg(Color::Yellow))
-            } else if text.contains(" ERROR ") {
-                Line::from(text.fg(Color::Red))
-            } else {
-                Line::from(text)
-            }
-        })
-        .collect();
-    frame.render_widget(
-        Paragraph::new(lines).block(Block::bordered().title(" log ")),
-        area,
-    );
+    let block = Block::bordered().title(" log ");
+    let inner = block.inner(area);
+    let mut rows: Vec<Line> = Vec::new();
+    for (_, line) in view.log() {
+        let text = short_line(&line);
+        let is_note = text.contains(" NOTE ");
+        let colour = if is_note || text.contains(" WARN ") {
+            Color::Yellow
+        } else if text.contains(" ERROR ") {
+            Color::Red
+        } else {
+            Color::Reset
+        };
+        let rows_max = if is_note { usize::MAX } else { LOG_ROWS_MAX };
+        let parts = wrapped(&text, usize::from(inner.width));
+        rows.extend(
+            parts
+                .into_iter()
+                .take(rows_max)
+                .map(|part| Line::from(part.fg(colour))),
+        );
+    }
+    let first = rows.len().saturating_sub(usize::from(inner.height));
+    let last = rows.split_off(first);
+    frame.render_widget(Paragraph::new(last).block(block), area);
 }

@@ -112,7 +112,7 @@ fn status(metrics: &[(Metric, f64)], actors: u32) -> Status {
     }
 }
 
-const USUAL: [(Metric, f64); 24] = [
+const USUAL: [(Metric, f64); 27] = [
     (Metric::GlobalStep, 102_400.0),
     (Metric::Updates, 100.0),
     (Metric::WallSeconds, 83.4),
@@ -137,6 +137,9 @@ const USUAL: [(Metric, f64); 24] = [
     (Metric::LagQueue, 0.9),
     (Metric::LagBatch, 0.1),
     (Metric::WatchdogEssLow, 1.0),
+    (Metric::GovernorTarget, 2.5),
+    (Metric::GovernorBudget, 6.0),
+    (Metric::GovernorInterval, 1.0),
 ];
 
 /// A run that is well on its way.

@@ -55,6 +55,24 @@ pub(super) fn clock(seconds: f64) -> String {
     )
 }
 
+/// `text` in parts of at most `width` characters, those after the first indented.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let mut parts = vec![String::new()];
+    let mut room = width;
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if room == 0 && width > INDENT.len() {
+            parts.push(INDENT.to_owned());
+            room = width - INDENT.len();
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+        room = room.saturating_sub(1);
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +98,16 @@ mod tests {
         assert_eq!(
             (clock(3_725.9), clock(f64::NAN)),
             ("1:02:05".into(), "-".into())
+        );
+    }
+
+    #[test]
+    fn long_lines_go_on_below() {
+        assert_eq!(wrapped("abcdefg", 4), ["abcd", "  ef", "  g"]);
+        assert_eq!(wrapped("abcd", 4), ["abcd"]);
+        assert_eq!(
+            (wrapped("", 4), wrapped("ab", 0)),
+            (vec![String::new()], vec!["ab".to_owned()])
         );
     }
 

@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
     report::{self, Restarts},
     screen::{self, STOPS_WAITING_MAX, Screen},
-    shutdown,
+    shutdown::{self, Interrupts},
     supervisor::{self, Plan, Stops},
 };
 
@@ -42,6 +42,12 @@ pub(super) fn run(
     check_security(&config)?;
     let directory = resume::directory(&config, resume)?;
     let directory = Arc::new(directory);
+    let runtime = runtime()?;
+    // Taken over before the screen is: a signal must not end this process while the terminal is not as it was.
+    let signals = {
+        let _inside = runtime.enter();
+        Interrupts::listen()?
+    };
     let (progress, keys) = if way.ui {
         let (stops, keys) = mpsc::channel(STOPS_WAITING_MAX);
         let token = page::token(config.security.token_file.as_deref())?;
@@ -52,7 +58,7 @@ pub(super) fn run(
     };
     let progress = Arc::new(progress);
     progress.note(&resume::headline(&directory, resume));
-    let run = runtime()?.block_on(supervisor::run(
+    let run = runtime.block_on(supervisor::run(
         Arc::clone(&directory),
         Plan {
             // The screen is fed by the learner's page. Whoever asked for one keeps the address.
@@ -68,6 +74,7 @@ pub(super) fn run(
         },
         Arc::clone(&progress),
         Stops {
+            signals,
             token: way.supervised.then(shutdown::end_of_stdin),
             keys,
         },

@@ -10,6 +10,8 @@ use std::{
 };
 
 use springbok_common::credentials::Token;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -19,6 +21,7 @@ use super::runtime;
 use crate::{
     exit::{Exit, Failure},
     output, page, screen,
+    shutdown::Interrupts,
 };
 
 /// Between two looks.
@@ -62,7 +65,8 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
     match &status.target {
         Target::Run(url) if status.ui => {
             screen::check()?;
-            screen::follow(url, token)
+            let runtime = runtime()?;
+            screen::follow(url, token, &interrupted(&runtime)?)
         }
         Target::Run(url) if status.watch => watch(url, token.as_ref(), status.json),
         Target::Run(url) => {
@@ -81,6 +85,17 @@ pub(super) fn run(status: &Status) -> Result<(), Failure> {
         }
         Target::Learner(url) => runtime()?.block_on(probe(url)),
     }
+}
+
+/// Cancelled by the first signal: the terminal has to be given back first.
+fn interrupted(runtime: &Runtime) -> Result<CancellationToken, Failure> {
+    let (token, _inside) = (CancellationToken::new(), runtime.enter());
+    let (mut signals, interrupted) = (Interrupts::listen()?, token.clone());
+    runtime.spawn(async move {
+        signals.next().await;
+        interrupted.cancel();
+    });
+    Ok(token)
 }
 
 /// Shows it until the learner is gone; only a learner that was never there is a failure.
