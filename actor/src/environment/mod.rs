@@ -240,6 +240,9 @@ pub enum EnvironmentError {
     },
 }
 
+/// Largest observation or action mask, in bytes: an environment of another process says how large its are.
+const SPACE_BYTES_MAX: usize = 1 << 30;
+
 /// What is wrong with a specification in itself, if anything.
 pub(crate) fn spec_fault(spec: &EnvironmentSpec) -> Option<&'static str> {
     let [low, high] = spec.observation.bounds;
@@ -247,6 +250,10 @@ pub(crate) fn spec_fault(spec: &EnvironmentSpec) -> Option<&'static str> {
         Some("its id is empty")
     } else if spec.observation.is_empty() {
         Some("its observation has no elements")
+    } else if spec.observation.row_bytes() > SPACE_BYTES_MAX
+        || spec.action.choices() > SPACE_BYTES_MAX
+    {
+        Some("its observation or its action is larger than 1 GiB")
     } else if low.is_nan() || high.is_nan() || low > high {
         Some("the lower bound of its observation is not below the upper one")
     } else if spec.action.is_empty() || spec.action.heads().contains(&0) {

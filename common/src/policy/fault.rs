@@ -1,6 +1,9 @@
 //! What a network specification must fulfil.
 
-use super::encoder::{self, registered_names};
+use super::{
+    encoder::{self, registered_names},
+    parameters::{PARAMETERS_MAX, parameter_count},
+};
 use crate::{
     arrays::ElementType,
     spec::{ActionSpec, CoreSpec, CriticSpec, EncoderSpec, NetworkSpec, ObservationSpec},
@@ -8,6 +11,8 @@ use crate::{
 
 /// Parameters that an encoder of a program's own may ask for have 1 to this many axes.
 const PARAMETER_AXES_MAX: usize = 4;
+/// No layer has more inputs or outputs, and products of two such numbers do not overflow.
+const EXTENT_MAX: usize = 1 << 28;
 
 impl NetworkSpec {
     /// Why there is no such network, in one sentence; `None` if there is.
@@ -15,7 +20,8 @@ impl NetworkSpec {
     /// An encoder of the program's own must be registered in this process.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.observation_fault()
+        self.extent_fault()
+            .or_else(|| self.observation_fault())
             .or_else(|| self.action_fault())
             .or_else(|| self.head_fault())
             .or_else(|| self.encoder_fault())
@@ -25,6 +31,45 @@ impl NetworkSpec {
                 ),
                 _ => None,
             })
+            .or_else(|| self.count_fault())
+    }
+
+    /// A description may come from another process: first of all its numbers must be such that others can be computed
+    /// from them.
+    fn extent_fault(&self) -> Option<String> {
+        let hidden = match &self.encoder {
+            EncoderSpec::Mlp { hidden_sizes }
+            | EncoderSpec::MinatarConv { hidden_sizes, .. }
+            | EncoderSpec::NatureConv { hidden_sizes, .. }
+            | EncoderSpec::ImpalaResnet { hidden_sizes, .. } => hidden_sizes.as_slice(),
+            EncoderSpec::Custom { .. } => &[],
+        };
+        let core = match self.core {
+            CoreSpec::None => 0,
+            CoreSpec::Lstm { size } | CoreSpec::Gru { size } => size,
+        };
+        let extents = [
+            ("elements of an observation", self.observation.len()),
+            ("choices of an action", self.action.choices()),
+            ("numbers of an action", self.action.len()),
+            (
+                "units of a hidden layer",
+                hidden.iter().copied().max().unwrap_or(0),
+            ),
+            ("units of the recurrent core", core),
+        ];
+        let too_large = extents.into_iter().find(|(_, n)| *n > EXTENT_MAX);
+        too_large.map(|(what, n)| format!("{n} {what} are more than {EXTENT_MAX}: make it smaller"))
+    }
+
+    fn count_fault(&self) -> Option<String> {
+        let count = parameter_count(self) as u64;
+        (count > PARAMETERS_MAX).then(|| {
+            format!(
+                "it has {count} parameters, but at most {PARAMETERS_MAX} are allowed: make its layers or the observation \
+                 smaller"
+            )
+        })
     }
 
     fn observation_fault(&self) -> Option<String> {

@@ -17,8 +17,8 @@ pub use distribution::{ActionTensor, Distribution, DistributionKind};
 pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, register_encoder};
 pub use network::{ActorCritic, Sequence, Unrolled};
 pub use parameters::{
-    ParametersError, export_flat, import_flat, layout, layout_fingerprint, parameter_count,
-    payload_bytes,
+    PARAMETERS_MAX, ParametersError, export_flat, import_flat, layout, layout_fingerprint,
+    parameter_count, payload_bytes,
 };
 pub use safetensors::{read_safetensors, write_safetensors};
 

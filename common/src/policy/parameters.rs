@@ -10,6 +10,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::network::{ActorCritic, parameter_shapes};
 use crate::spec::NetworkSpec;
 
+/// Most parameters that a network may have.
+pub const PARAMETERS_MAX: u64 = 1 << 30;
 /// Bytes of one parameter: a 32-bit float.
 pub(super) const PARAMETER_BYTES: usize = size_of::<f32>();
 
@@ -24,6 +26,9 @@ pub enum ParametersError {
         /// Bytes the network needs.
         expected: usize,
     },
+    /// There is no such network.
+    #[error("there is no such network: {0}")]
+    Network(String),
     /// A safetensors file that is damaged or cannot be written.
     #[error("the safetensors data cannot be used: {0}")]
     Safetensors(#[from] ::safetensors::SafeTensorError),
@@ -64,17 +69,19 @@ pub fn layout_fingerprint(spec: &NetworkSpec) -> u64 {
     xxh3_64(text.as_bytes())
 }
 
-/// Number of parameters, with statistics that are not trained.
+/// Number of parameters, with statistics that are not trained. A network without
+/// [fault](crate::spec::NetworkSpec::fault) has at most [`PARAMETERS_MAX`].
 #[must_use]
 pub fn parameter_count(spec: &NetworkSpec) -> usize {
-    let elements = |(_, shape): (String, Vec<usize>)| shape.iter().product::<usize>();
-    layout(spec).into_iter().map(elements).sum()
+    let elements = |shape: &[usize]| shape.iter().fold(1_usize, |all, &n| all.saturating_mul(n));
+    let layout = layout(spec).into_iter();
+    layout.fold(0, |sum, (_, shape)| sum.saturating_add(elements(&shape)))
 }
 
 /// Length of the flat buffer.
 #[must_use]
 pub fn payload_bytes(spec: &NetworkSpec) -> usize {
-    parameter_count(spec) * PARAMETER_BYTES
+    parameter_count(spec).saturating_mul(PARAMETER_BYTES)
 }
 
 /// All parameters as little-endian f32 in layout order. They are joined on the device, so that there is only one

@@ -82,8 +82,19 @@ fn with_metadata(plain: &[u8], metadata: &BTreeMap<String, String>) -> Vec<u8> {
 /// # Errors
 /// A [`ParametersError`] if the file is damaged, a tensor is missing or has another shape or element type.
 pub fn read_safetensors(content: &[u8], spec: &NetworkSpec) -> Result<Bytes, ParametersError> {
+    // The description comes from a file, too.
+    if let Some(fault) = spec.fault() {
+        return Err(ParametersError::Network(fault));
+    }
+    let expected = payload_bytes(spec);
+    if content.len() < expected {
+        return Err(ParametersError::Length {
+            got: content.len(),
+            expected,
+        });
+    }
     let file = SafeTensors::deserialize(content)?;
-    let mut flat = Vec::with_capacity(payload_bytes(spec));
+    let mut flat = Vec::with_capacity(expected);
     for (name, shape) in layout(spec) {
         let tensor = file.tensor(&name)?;
         let expected = turned(&shape);

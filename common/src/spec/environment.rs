@@ -105,10 +105,14 @@ impl ObservationSpec {
         }
     }
 
-    /// Elements in one observation: O.
+    /// Elements in one observation: O; the highest number there is for a shape that no memory holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        // A shape may come from another process, and has not been checked when it is first asked for its size.
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        self.shape.iter().fold(1, |len, &n| len.saturating_mul(n))
     }
 
     /// Whether an observation has no element at all; no valid environment has such.
@@ -120,7 +124,7 @@ impl ObservationSpec {
     /// Bytes of one observation.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        self.len() * self.element.bytes()
+        self.len().saturating_mul(self.element.bytes())
     }
 }
 
@@ -176,7 +180,8 @@ impl ActionSpec {
     /// Discrete choices over all heads, which is the length of an action mask; 0 for a continuous action.
     #[must_use]
     pub fn choices(&self) -> usize {
-        self.heads().iter().map(|&n| n as usize).sum()
+        let heads = self.heads().iter();
+        heads.fold(0, |sum, &n| sum.saturating_add(n as usize))
     }
 
     /// Number of actions of each discrete head; empty for a continuous action.

@@ -97,7 +97,7 @@ impl CoreSpec {
     pub fn state_len(self) -> usize {
         match self {
             Self::None => 0,
-            Self::Lstm { size } => 2 * size,
+            Self::Lstm { size } => size.saturating_mul(2),
             Self::Gru { size } => size,
         }
     }
@@ -228,6 +228,6 @@ impl NetworkSpec {
     #[must_use]
     pub fn state_len(&self) -> usize {
         let torsos = if self.shared_torso { 1 } else { 2 };
-        torsos * self.core.state_len()
+        self.core.state_len().saturating_mul(torsos)
     }
 }

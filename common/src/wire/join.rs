@@ -11,6 +11,8 @@ use crate::{
     version::LearnerEpoch,
 };
 
+/// Largest message that a configuration may allow: messages are buffered whole, one for each actor.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// Longest description of a network that is read, in bytes.
 const NETWORK_BYTES_MAX: usize = 64 * 1024;
 
@@ -86,12 +88,14 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         );
         return Err(bad_field("network", problem));
     }
-    let network = serde_json::from_str(&reply.network)
+    let network: NetworkSpec = serde_json::from_str(&reply.network)
         .map_err(|error| bad_field("network", error.to_string()))?;
     let rollout = RolloutShape {
         unroll_length: positive("unroll_length", reply.unroll_length)?,
         environments: positive("environments", reply.environments)?,
     };
+    let message_bytes_max = positive("message_bytes_max", reply.message_bytes_max)?;
+    check_sizes(&network, rollout, message_bytes_max)?;
     Ok(JoinTerms {
         run_id,
         epoch: LearnerEpoch(reply.learner_epoch),
@@ -103,10 +107,32 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         seed: reply.seed,
         fingerprint: SpecFingerprint(reply.spec_fingerprint),
         outbox_unrolls: positive("outbox_unrolls", reply.outbox_unrolls)?,
-        message_bytes_max: positive("message_bytes_max", reply.message_bytes_max)?,
+        message_bytes_max,
         unrolls_per_snapshot: NonZeroU32::new(reply.unrolls_per_snapshot),
         life_versions: NonZeroU64::new(reply.life_versions),
     })
+}
+
+/// An actor makes room for an unroll when it joins: for no larger one than it may send.
+fn check_sizes(
+    network: &NetworkSpec,
+    rollout: RolloutShape,
+    message_bytes_max: usize,
+) -> Result<(), WireError> {
+    if message_bytes_max > MESSAGE_BYTES_MAX {
+        let problem = format!("{message_bytes_max}, but must be at most {MESSAGE_BYTES_MAX}");
+        return Err(bad_field("message_bytes_max", problem));
+    }
+    let steps = rollout.steps();
+    let bytes = steps.saturating_mul(network.observation.row_bytes().max(1));
+    if bytes > message_bytes_max {
+        let problem = format!(
+            "{}: {steps} observations have {bytes} bytes, but a message at most {message_bytes_max}",
+            rollout.unroll_length
+        );
+        return Err(bad_field("unroll_length", problem));
+    }
+    Ok(())
 }
 
 fn positive(field: &'static str, value: u32) -> Result<usize, WireError> {
@@ -161,6 +187,18 @@ mod tests {
             };
             assert!(join_terms(garbled).is_err());
         }
+        // An unroll of 2^62 steps could never be sent, and an actor would make room for it.
+        let endless = v1::JoinReply {
+            unroll_length: 1 << 31,
+            environments: 1 << 31,
+            ..reply.clone()
+        };
+        assert!(join_terms(endless).is_err());
+        let unlimited = v1::JoinReply {
+            message_bytes_max: u32::MAX,
+            ..reply.clone()
+        };
+        assert!(join_terms(unlimited).is_err());
         let short = v1::JoinReply {
             run_id: vec![1, 2, 3].into(),
             ..reply

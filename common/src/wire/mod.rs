@@ -7,7 +7,7 @@ mod snapshot;
 mod tensor;
 mod unroll;
 
-pub use join::{JoinTerms, join_reply, join_terms};
+pub use join::{JoinTerms, MESSAGE_BYTES_MAX, join_reply, join_terms};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotAssembler, snapshot_chunks};
 pub use unroll::{
     acknowledgement, decode_header, decode_unroll, encode_unroll, parse_acknowledgement,

@@ -1,12 +1,13 @@
 //! Limits on what peers may ask: each within reason, and together large enough for the actors that are wanted.
 
 use super::{COUNT_MAX, Config, Faults, MILLISECONDS_MAX, SECONDS_MAX};
-use crate::{unroll::Agreement, wire::SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::{
+    unroll::Agreement,
+    wire::{MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX},
+};
 
 /// A message must hold one chunk of a snapshot and its frame.
 const MESSAGE_BYTES_MIN: usize = 2 * SNAPSHOT_CHUNK_BYTES_MAX;
-/// Messages are buffered whole, one for each actor.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// The window that HTTP/2 begins with, and one byte less than the largest that it knows.
 const WINDOW_BYTES: (usize, usize) = (65_535, (1 << 31) - 2);
 /// Room for the names of a call and its token, and far more than that.

@@ -233,7 +233,7 @@ fn what_cannot_be_built_is_a_fault() {
         hidden_sizes: vec![],
     };
     type Change<'a> = &'a dyn Fn(&mut NetworkSpec);
-    let cases: [(Change<'_>, &str); 12] = [
+    let cases: [(Change<'_>, &str); 17] = [
         (&|spec| spec.encoder = nature.clone(), "3 axes"),
         (
             &|spec| {
@@ -259,6 +259,35 @@ fn what_cannot_be_built_is_a_fault() {
             "registered as none",
         ),
         (&|spec| spec.core = CoreSpec::Lstm { size: 0 }, "core"),
+        // Sizes that no memory holds, and whose products overflow.
+        (
+            &|spec| spec.core = CoreSpec::Lstm { size: usize::MAX },
+            "recurrent core",
+        ),
+        (
+            &|spec| spec.observation.shape = vec![1 << 40; 3],
+            "elements of an observation",
+        ),
+        (
+            &|spec| {
+                spec.encoder = EncoderSpec::Mlp {
+                    hidden_sizes: vec![4, 1 << 40],
+                }
+            },
+            "hidden layer",
+        ),
+        (
+            &|spec| spec.action = ActionSpec::MultiDiscrete(vec![u32::MAX; 9]),
+            "choices of an action",
+        ),
+        (
+            &|spec| {
+                spec.encoder = EncoderSpec::Mlp {
+                    hidden_sizes: vec![1 << 20; 3],
+                }
+            },
+            "parameters, but at most",
+        ),
         (&|spec| spec.critic = CriticSpec::Q, "one discrete action"),
         (
             &|spec| {
