@@ -74,8 +74,17 @@ pub enum FormatError {
 /// [`FormatError::Content`] if it is too large or cannot be encoded.
 pub fn encode(header: &Header, content: &impl Serialize) -> Result<Vec<u8>, FormatError> {
     let mut bytes = vec![0; HEADER_BYTES];
-    bincode::serde::encode_into_std_write(content, &mut bytes, coding())
+    bincode::serde::encode_into_std_write(content, &mut bytes, coding::<PAYLOAD_BYTES_MAX>())
         .map_err(|error| FormatError::Content(error.to_string()))?;
+    seal(header, bytes)
+}
+
+/// `bytes`, an empty header and the payload behind it, with the header filled in.
+///
+/// # Errors
+/// [`FormatError::Content`] if it is too large.
+pub fn seal(header: &Header, mut bytes: Vec<u8>) -> Result<Vec<u8>, FormatError> {
+    bytes.resize(bytes.len().max(HEADER_BYTES), 0);
     let payload = &bytes[HEADER_BYTES..];
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(FormatError::Content(format!(
@@ -136,12 +145,27 @@ pub fn verify(bytes: &[u8]) -> Result<(Header, &[u8]), FormatError> {
 /// [`FormatError`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(Header, T), FormatError> {
     let (found, payload) = verify(bytes)?;
-    let (content, used) = bincode::serde::decode_from_slice(payload, coding())
-        .map_err(|error| FormatError::Content(error.to_string()))?;
+    let (content, used) = read(payload).map_err(|error| FormatError::Content(error.to_string()))?;
     if used == payload.len() {
         Ok((found, content))
     } else {
         Err(FormatError::Content("bytes follow its end".to_owned()))
+    }
+}
+
+/// Decodes with a limit near the length of the payload. Room is made for a text or a blob before it is read, so that a
+/// length in it that lies could ask for as much as the limit allows. What is written takes as many bytes as are claimed
+/// while it is read.
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+    use bincode::serde::decode_from_slice;
+    const SMALL: usize = 64 << 10;
+    const MEDIUM: usize = 4 << 20;
+    const LARGE: usize = 256 << 20;
+    match payload.len() {
+        bytes if bytes <= SMALL => decode_from_slice(payload, coding::<SMALL>()),
+        bytes if bytes <= MEDIUM => decode_from_slice(payload, coding::<MEDIUM>()),
+        bytes if bytes <= LARGE => decode_from_slice(payload, coding::<LARGE>()),
+        _ => decode_from_slice(payload, coding::<PAYLOAD_BYTES_MAX>()),
     }
 }
 
@@ -183,9 +207,9 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 /// Fixed widths: a length takes the same room whatever it is, so that sizes can be predicted.
-fn coding() -> impl bincode::config::Config {
+fn coding<const BYTES_MAX: usize>() -> impl bincode::config::Config {
     bincode::config::standard()
         .with_little_endian()
         .with_fixed_int_encoding()
-        .with_limit::<PAYLOAD_BYTES_MAX>()
+        .with_limit::<BYTES_MAX>()
 }

@@ -96,6 +96,27 @@ fn another_revision_is_named_and_a_lying_length_asks_for_no_memory() {
     assert!(matches!(decode(&lying), Err(FormatError::Content(_))));
 }
 
+/// Room is made for a text before it is read: what is announced must not exceed the payload by much.
+#[test]
+fn an_announced_text_asks_for_no_more_memory_than_the_payload_takes() {
+    // A length of 1 GiB, and nothing behind it.
+    let lying = format::encode(&HEADER, &(1_u64 << 30)).unwrap();
+    let text = format::decode::<String>(&lying).unwrap_err();
+    assert!(
+        matches!(&text, FormatError::Content(cause) if cause.contains("LimitExceeded")),
+        "{text}"
+    );
+    // The limits of decoding are no limits of what was encoded.
+    for payload_bytes in [64 << 10, 4 << 20] {
+        for more in [0, 1] {
+            let content = vec![7_u64; payload_bytes / 8 - 1 + more];
+            let bytes = format::encode(&HEADER, &content).unwrap();
+            assert_eq!(bytes.len(), HEADER_BYTES + payload_bytes + 8 * more);
+            assert_eq!(decode(&bytes), Ok((HEADER, content)));
+        }
+    }
+}
+
 #[test]
 fn the_one_before_a_damaged_checkpoint_is_used_and_the_damaged_one_set_aside() {
     let directory = tempfile::tempdir().unwrap();
