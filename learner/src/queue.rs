@@ -3,14 +3,19 @@
 //! actor holds no place, and at most `capacity` unrolls wait. An evicting queue never makes anyone wait: a full one
 //! drops its oldest unroll.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod hand_off;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::time::Instant;
+
 use springbok_common::{ids::ActorId, unroll::Unroll};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use self::hand_off::{NothingToTake, evicting_queue, queue};
+
+/// What the hand-off waits with.
+mod sync {
+    pub(super) use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+    pub(super) use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+}
 
 use crate::traced::Traced;
 
@@ -29,145 +34,17 @@ pub struct Arrived {
     pub traced: Traced,
 }
 
-#[derive(Debug)]
-struct Queued {
-    arrived: Arrived,
-    _permit: OwnedSemaphorePermit,
-}
-
 /// The end of the streams.
-#[derive(Debug, Clone)]
-pub struct QueueSender {
-    permits: Arc<Semaphore>,
-    sender: Sender<Queued>,
-    /// Where an evicting queue takes the oldest unroll from.
-    oldest: Option<Receiver<Queued>>,
-}
-
+pub type QueueSender = hand_off::QueueSender<Arrived>;
 /// The end of the trainer.
-#[derive(Debug, Clone)]
-pub struct QueueReceiver {
-    receiver: Receiver<Queued>,
-    capacity_unrolls: usize,
-}
-
+pub type QueueReceiver = hand_off::QueueReceiver<Arrived>;
 /// The queue takes no more; the unroll comes back.
-#[derive(Debug)]
-pub struct QueueClosed {
-    /// The unroll.
-    pub back: Box<Arrived>,
-    /// What had been evicted for it.
-    pub evicted: Vec<Arrived>,
-}
-
-/// Why there is nothing to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NothingToTake {
-    /// Not yet.
-    Timeout,
-    /// Never again.
-    Closed,
-}
-
-/// A queue of at most `capacity_unrolls`.
-#[must_use]
-pub fn queue(capacity_unrolls: usize) -> (QueueSender, QueueReceiver) {
-    make(capacity_unrolls, false)
-}
-
-/// A queue of at most `capacity_unrolls` that drops the oldest one when it is full: by place, not by age, so that which
-/// unrolls are trained on does not depend on what is in them.
-#[must_use]
-pub fn evicting_queue(capacity_unrolls: usize) -> (QueueSender, QueueReceiver) {
-    make(capacity_unrolls, true)
-}
-
-fn make(capacity_unrolls: usize, evicts: bool) -> (QueueSender, QueueReceiver) {
-    let (sender, receiver) = bounded(capacity_unrolls);
-    let permits = Arc::new(Semaphore::new(capacity_unrolls));
-    (
-        QueueSender {
-            permits,
-            sender,
-            oldest: evicts.then(|| receiver.clone()),
-        },
-        QueueReceiver {
-            receiver,
-            capacity_unrolls,
-        },
-    )
-}
-
-impl QueueSender {
-    /// Waits for a place and puts `arrived` there. Places are given in the order of asking. Gives what was evicted
-    /// instead of waiting.
-    ///
-    /// # Errors
-    /// [`QueueClosed`] with the unroll, once the queue is closed.
-    pub async fn push(&self, arrived: Arrived) -> Result<Vec<Arrived>, QueueClosed> {
-        let mut evicted = Vec::new();
-        while let Some(oldest) = &self.oldest
-            && self.permits.available_permits() == 0
-            && !self.permits.is_closed()
-        {
-            match oldest.try_recv() {
-                Ok(queued) => evicted.push(queued.arrived),
-                // Another has a place and is about to fill it, or the trainer was quicker: one is free soon.
-                Err(_) => break,
-            }
-        }
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            let back = Box::new(arrived);
-            return Err(QueueClosed { back, evicted });
-        };
-        let queued = Queued {
-            arrived,
-            _permit: permit,
-        };
-        // The channel has as many places as there are permits, so this never fails for lack of room.
-        match self.sender.try_send(queued) {
-            Ok(()) => Ok(evicted),
-            Err(refused) => Err(QueueClosed {
-                back: Box::new(refused.into_inner().arrived),
-                evicted,
-            }),
-        }
-    }
-
-    /// Refuses everything from now on, also those that already wait for a place.
-    pub fn close(&self) {
-        self.permits.close();
-    }
-}
-
-impl QueueReceiver {
-    /// Takes the oldest unroll and frees its place; waits at most `patience`.
-    ///
-    /// # Errors
-    /// [`NothingToTake`].
-    pub fn take(&self, patience: Duration) -> Result<Arrived, NothingToTake> {
-        match self.receiver.recv_timeout(patience) {
-            Ok(queued) => Ok(queued.arrived),
-            Err(RecvTimeoutError::Timeout) => Err(NothingToTake::Timeout),
-            Err(RecvTimeoutError::Disconnected) => Err(NothingToTake::Closed),
-        }
-    }
-
-    /// Drops all that waits and says how many unrolls that were.
-    #[must_use]
-    pub fn clear(&self) -> u64 {
-        self.receiver.try_iter().map(|_| 1).sum()
-    }
-
-    /// Share of the places that are taken, 0 to 1.
-    #[must_use]
-    pub fn fill(&self) -> f64 {
-        self.receiver.len() as f64 / self.capacity_unrolls.max(1) as f64
-    }
-}
+pub type QueueClosed = hand_off::QueueClosed<Arrived>;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::{agreement, unroll};
 
