@@ -32,6 +32,8 @@ mod screen;
 mod shutdown;
 mod supervisor;
 mod telemetry;
+#[doc(hidden)]
+pub mod untrusted;
 mod verbs;
 
 pub use launcher::Launcher;

@@ -81,14 +81,19 @@ pub(crate) fn status(url: &str, token: Option<&Token>) -> Result<Status, Failure
             ),
         }));
     }
-    let status = serde_json::from_slice(&answer.body).ok();
-    status.filter(|_| answer.code == 200).ok_or_else(|| {
+    read_status(&answer).ok_or_else(|| {
         let why = format!(
             "it answers {} and no status; is it a learner of this release?",
             answer.code
         );
         unavailable(url, why)
     })
+}
+
+/// The status that `answer` is, if it is one.
+pub(crate) fn read_status(answer: &Answer) -> Option<Status> {
+    let status = serde_json::from_slice(&answer.body).ok();
+    status.filter(|_| answer.code == 200)
 }
 
 /// `host:port` of a URL without a path.
@@ -150,7 +155,7 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 }
 
 /// Takes an answer apart; one that was cut off is none.
-fn parse(answer: &[u8]) -> io::Result<Answer> {
+pub(crate) fn parse(answer: &[u8]) -> io::Result<Answer> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.ok_or_else(|| damaged("it speaks no HTTP"))?;
     let (head, body) = answer.split_at(end);

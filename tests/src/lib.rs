@@ -9,8 +9,10 @@
     reason = "only tests use this library, and a panic is how a test fails"
 )]
 
+pub mod decoders;
 pub mod farm;
 pub mod kinds;
+pub mod mutations;
 pub mod proxy;
 pub mod secrets;
 

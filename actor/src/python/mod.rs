@@ -95,6 +95,24 @@ pub fn spec(
     usable(id, answer.spec)
 }
 
+/// What the environment shows and takes of which a server says `answer`, for `environments` (K) of them: the way of a
+/// server's first message, for tests that say nonsense.
+///
+/// # Errors
+/// [`EnvironmentError`] if it is no answer, or nothing could be trained on such an environment.
+#[doc(hidden)]
+pub fn answered(
+    id: &str,
+    answer: &[u8],
+    environments: usize,
+) -> Result<EnvironmentSpec, EnvironmentError> {
+    let answer = server::answer(answer);
+    let answer = answer.map_err(|complaint| complaint.of_construction(id))?;
+    let layout = shared::Layout::new(&answer.spec, environments, answer.frame_bytes);
+    layout.map_err(|error| complaint::Complaint::new(error.to_string()).of_construction(id))?;
+    usable(id, answer.spec)
+}
+
 /// `spec` if something could be trained on it.
 fn usable(id: &str, spec: EnvironmentSpec) -> Result<EnvironmentSpec, EnvironmentError> {
     match spec_fault(&spec) {

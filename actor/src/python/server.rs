@@ -219,30 +219,11 @@ impl Server {
     }
 
     fn read_reply<T: DeserializeOwned>(&mut self) -> Result<T, Trouble> {
-        let reply: Reply<T> = self.read_frame()?;
-        match (reply.ok, reply.error) {
-            (Some(value), _) => Ok(value),
-            (None, Some(complaint)) => Err(Trouble::Told(complaint)),
-            (None, None) => Err(Trouble::Told(Complaint::new("the server answered nothing"))),
-        }
+        read_reply(&mut self.socket)
     }
 
     fn read_frame<T: DeserializeOwned>(&mut self) -> Result<T, Trouble> {
-        let mut length = [0; 4];
-        self.socket.read_exact(&mut length)?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > FRAME_BYTES_MAX {
-            let message =
-                format!("the server's message has {length} bytes, more than {FRAME_BYTES_MAX}");
-            return Err(Trouble::Told(Complaint::new(message)));
-        }
-        let mut bytes = vec![0; length];
-        self.socket.read_exact(&mut bytes)?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            Trouble::Told(Complaint::new(format!(
-                "the server's message cannot be understood: {error}"
-            )))
-        })
+        read_frame(&mut self.socket)
     }
 
     fn write_frame(&mut self, value: &impl Serialize) -> Result<(), Trouble> {
@@ -327,6 +308,41 @@ impl Drop for Server {
             self.end();
         }
     }
+}
+
+fn read_reply<T: DeserializeOwned>(from: &mut impl io::Read) -> Result<T, Trouble> {
+    let reply: Reply<T> = read_frame(from)?;
+    match (reply.ok, reply.error) {
+        (Some(value), _) => Ok(value),
+        (None, Some(complaint)) => Err(Trouble::Told(complaint)),
+        (None, None) => Err(Trouble::Told(Complaint::new("the server answered nothing"))),
+    }
+}
+
+fn read_frame<T: DeserializeOwned>(from: &mut impl io::Read) -> Result<T, Trouble> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > FRAME_BYTES_MAX {
+        let message =
+            format!("the server's message has {length} bytes, more than {FRAME_BYTES_MAX}");
+        return Err(Trouble::Told(Complaint::new(message)));
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Trouble::Told(Complaint::new(format!(
+            "the server's message cannot be understood: {error}"
+        )))
+    })
+}
+
+/// The answer that `bytes` are, as [`Server::start`] reads it from the socket.
+pub(super) fn answer(mut bytes: &[u8]) -> Result<Answer, Complaint> {
+    read_reply(&mut bytes).map_err(|trouble| match trouble {
+        Trouble::Told(complaint) => complaint,
+        Trouble::Io(error) => Complaint::new(error.to_string()),
+    })
 }
 
 /// What kept an exchange with the server from ending well.

@@ -34,7 +34,27 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn new(spec: &EnvironmentSpec, environments: usize, frame_len: usize) -> Option<Self> {
+    /// For K = `environments` with room for a picture of `frame_len` bytes.
+    ///
+    /// # Errors
+    /// If that is more than may be shared.
+    pub(super) fn new(
+        spec: &EnvironmentSpec,
+        environments: usize,
+        frame_len: usize,
+    ) -> io::Result<Self> {
+        let layout = Self::arranged(spec, environments, frame_len)
+            .filter(|layout| layout.bytes as u64 <= SHARED_BYTES_MAX);
+        layout.ok_or_else(|| {
+            io::Error::other(format!(
+                "{environments} environments with observations of {} bytes need more than {SHARED_BYTES_MAX} bytes of \
+                 shared memory; lower `actor.environments_per_actor`",
+                spec.observation.row_bytes()
+            ))
+        })
+    }
+
+    fn arranged(spec: &EnvironmentSpec, environments: usize, frame_len: usize) -> Option<Self> {
         let mut end = 0_usize;
         let mut region = |rows: usize, bytes: usize| {
             let begin = end;
@@ -86,15 +106,7 @@ impl Shared {
         environments: usize,
         frame_len: usize,
     ) -> io::Result<Self> {
-        let layout = Layout::new(spec, environments, frame_len)
-            .filter(|layout| layout.bytes as u64 <= SHARED_BYTES_MAX);
-        let Some(layout) = layout else {
-            return Err(io::Error::other(format!(
-                "{environments} environments with observations of {} bytes need more than {SHARED_BYTES_MAX} bytes of \
-                 shared memory; lower `actor.environments_per_actor`",
-                spec.observation.row_bytes()
-            )));
-        };
+        let layout = Layout::new(spec, environments, frame_len)?;
         let file = anonymous_file()?;
         file.set_len(layout.bytes as u64)?;
         Ok(Self {

@@ -25,13 +25,13 @@ mod status;
 mod train;
 
 pub(crate) use envs::Thoroughness;
-pub(crate) use eval::Eval;
+pub(crate) use eval::{Eval, has_policy};
 pub(crate) use keys::Keys;
 pub(crate) use lab::Lab;
 #[cfg(test)]
 pub(crate) use manual::write_pages as write_manual;
 pub(crate) use manual::{Manual, Table};
-pub(crate) use status::{Status, Target as StatusTarget};
+pub(crate) use status::{Status, Target as StatusTarget, in_words as status_in_words};
 
 /// Does what `command` asks, with the environments of `registry`.
 ///

@@ -56,7 +56,9 @@ impl Access {
     /// Whether a request with `headers` may be asked at all.
     pub(super) fn admits(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         match &self.0 {
-            Kind::ThisMachine if !is_for_this_machine(headers.get(HOST)) => {
+            Kind::ThisMachine
+                if !is_for_this_machine(headers.get(HOST).map(HeaderValue::as_bytes)) =>
+            {
                 Err(Refusal::Misdirected)
             }
             _ => Ok(()),
@@ -78,9 +80,9 @@ impl Access {
 
 /// Whether the Host header names this machine. A web page elsewhere that has its own name resolve to 127.0.0.1 could read
 /// everything otherwise (DNS rebinding). No browser leaves the header out. Where a token is asked for, such a page has none.
-fn is_for_this_machine(host: Option<&HeaderValue>) -> bool {
+pub fn is_for_this_machine(host: Option<&[u8]>) -> bool {
     let Some(host) = host else { return true };
-    let Ok(host) = host.to_str() else {
+    let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };
     let name = match host.rsplit_once(':') {

@@ -28,6 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[doc(hidden)]
+pub use self::access::is_for_this_machine;
 pub use self::{access::Access, feed::Feed};
 use self::{
     actors::ActorWatch,

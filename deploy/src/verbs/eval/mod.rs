@@ -25,6 +25,11 @@ mod watch;
 /// Episodes for each way to play, unless the command line says otherwise.
 const EPISODES: u32 = 100;
 
+/// Whether the run directory has a policy that can be played.
+pub(crate) fn has_policy(run_directory: &Path, registry: &Arc<Registry>) -> bool {
+    Stage::load(run_directory, registry).is_ok()
+}
+
 /// What to play, and what to show of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Eval {

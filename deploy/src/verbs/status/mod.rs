@@ -98,6 +98,12 @@ fn interrupted(runtime: &Runtime) -> Result<CancellationToken, Failure> {
     Ok(token)
 }
 
+/// The status in the bytes of an HTTP answer, in words; none if there is none.
+pub(crate) fn in_words(answer: &[u8]) -> Option<String> {
+    let status = page::read_status(&page::parse(answer).ok()?)?;
+    Some(table::in_words(&status))
+}
+
 /// Shows it until the learner is gone; only a learner that was never there is a failure.
 fn watch(url: &str, token: Option<&Token>, json: bool) -> Result<(), Failure> {
     let mut shown = page::status(url, token)?;
