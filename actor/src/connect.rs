@@ -214,7 +214,7 @@ impl Seeker {
         };
         let reply = within(TrainingClient::new(channel.clone()).join(credentials.call(request)))
             .await?
-            .map_err(|status| self.join_failure(&status))?;
+            .map_err(|status| self.join_failure(&status, &credentials))?;
         let terms = join_terms(reply.into_inner()).map_err(|cause| {
             Failure::Lasting(ActorError::Protocol {
                 url: self.url.clone(),
@@ -255,15 +255,18 @@ impl Seeker {
         })
     }
 
-    fn join_failure(&self, status: &Status) -> Failure {
+    fn join_failure(&self, status: &Status, shown: &Credentials) -> Failure {
         // Only what happens here has a source; with TLS 1.3 the learner's word on this actor's certificate comes as the
         // answer to the first call.
         if let Some(source) = status.source() {
             return self.no_connection(source);
         }
         match status.code() {
-            // A token that was revoked may have a successor in the file soon.
-            Code::Unauthenticated if self.was_joined => Failure::Passing(causes(status).into()),
+            // A token that was revoked may have a successor in the file soon; or already, if the call was under way when
+            // the tokens changed.
+            Code::Unauthenticated if self.was_joined || !self.security.still_shows(shown) => {
+                Failure::Passing(causes(status).into())
+            }
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::PermissionDenied

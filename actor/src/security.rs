@@ -62,6 +62,12 @@ impl Security {
         self.read().map(|(credentials, _)| credentials)
     }
 
+    /// Whether the next connection would show the same token as `shown`; not if its file cannot be read this moment.
+    pub(crate) fn still_shows(&self, shown: &Credentials) -> bool {
+        self.credentials()
+            .is_ok_and(|now| now.authorization == shown.authorization)
+    }
+
     /// The same, with what certificates expire soon.
     fn read(&self) -> Result<(Credentials, Vec<String>), CredentialsError> {
         let files = &self.files;

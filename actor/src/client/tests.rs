@@ -352,3 +352,64 @@ async fn an_actor_without_a_learner_gives_up_and_says_so() {
         .unwrap_err();
     assert_eq!(error.exit_code(), 64);
 }
+
+/// A token file; it is gone with it.
+struct TokenFile(std::path::PathBuf);
+
+impl TokenFile {
+    fn new(name: &str, token: &str) -> Self {
+        let name = format!("springbok-actor-{}-{name}", std::process::id());
+        let file = Self(std::env::temp_dir().join(name));
+        file.write(token);
+        file
+    }
+
+    fn write(&self, token: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(&self.0, token).unwrap();
+        std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_first_call_that_meets_a_change_of_tokens_is_made_again() {
+    let [old, new] = ["a".repeat(64), "b".repeat(64)];
+    for changes in [true, false] {
+        let file = Arc::new(TokenFile::new(&format!("{changes}"), &old));
+        let learner = Arc::new(scripted(vec![vec![Answer::Drain]]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shared, valid) = (Arc::clone(&file), format!("Bearer {new}"));
+        let service = Service(Arc::clone(&learner));
+        // The old token is valid no more by the time at which the call that shows it arrives.
+        let service = TrainingServer::with_interceptor(service, move |request: Request<()>| {
+            let shown = request.metadata().get("authorization").unwrap();
+            if shown.to_str().is_ok_and(|shown| shown == valid) {
+                return Ok(request);
+            }
+            if changes {
+                shared.write(&valid["Bearer ".len()..]);
+            }
+            Err(Status::unauthenticated("the token is not valid"))
+        });
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let config = springbok_common::config::SecurityConfig {
+            token_file: Some(file.0.clone()),
+            ..Default::default()
+        };
+        let mut options = options(address);
+        options.security = crate::Security::load(&config, None).unwrap();
+        let ended = run(options, CancellationToken::new()).await;
+        match changes {
+            true => assert!(ended.unwrap().unrolls > 0),
+            false => assert_eq!(ended.unwrap_err().exit_code(), 64),
+        }
+    }
+}

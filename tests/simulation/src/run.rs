@@ -165,7 +165,7 @@ fn is_over(shared: &Shared, recovered: &mut Option<(Duration, u64)>) -> bool {
         invariants::fresh::wasted(&running.books.lock().ledger)
     });
     if let Some((at, before)) = *recovered {
-        if shared.plan.paced {
+        if invariants::fresh::is_promised(&shared.plan, &shared.task) {
             truth.judge(invariants::fresh::none_wasted(before, wasted));
         }
         return now >= at + WATCHED;
