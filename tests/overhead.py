@@ -6,8 +6,9 @@
 
 With all views: metrics.jsonl, TensorBoard's event file, the page with a client that follows it, and a scrape of /metrics a
 second. Without: none of them. Both are CartPole-v1 with default settings, a learner and two actors, in the order AB, BA, AB
-... The pairs are compared by trained steps per second, and by the learner's processor time per trained step, which a busy
-machine disturbs less. Needs nothing but Python's standard library.
+... The pairs are compared by trained steps per second, and by the learner's processor time, which a busy machine disturbs less:
+what views cost is a matter of seconds, not of steps, so their part of it is given as a share of the time of the run on one
+core. Needs nothing but Python's standard library.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def scrape(port, stop, seen):
 
 
 def run(binary, views, steps, seed):
-    """Trains once; gives steps per second, the learner's processor time in nanoseconds per step, and what was seen."""
+    """Trains once; gives the summary, the learner's processor time in seconds, and what was seen."""
     seen = {"events": 0, "scrapes": 0, "bytes": 0}
     with tempfile.TemporaryDirectory() as out:
         port, page = free_port(), free_port()
@@ -80,15 +81,14 @@ def run(binary, views, steps, seed):
             process.wait()
         assert status == 0, f"the learner ended with {status}"
         summary = json.loads((pathlib.Path(out) / "run" / "summary.json").read_text())
-    processor = (usage.ru_utime + usage.ru_stime) / summary["trained_steps"]
-    return summary["trained_steps_per_s"], 1e9 * processor, seen
+    return summary, usage.ru_utime + usage.ru_stime, seen
 
 
 def described(name, ratios):
     """Median, and the range between the order statistics that covers it with at least 95 % for 8 to 14 pairs."""
     ordered = sorted(ratios)
     low, high = ordered[1 if len(ordered) >= 9 else 0], ordered[-2 if len(ordered) >= 9 else -1]
-    print(f"{name}: with views / without = {statistics.median(ratios):.4f} ({low:.4f} to {high:.4f}, {len(ratios)} pairs)")
+    print(f"{name}: {statistics.median(ratios):.4f} ({low:.4f} to {high:.4f}, {len(ratios)} pairs)")
 
 
 def main():
@@ -98,21 +98,23 @@ def main():
     arguments.add_argument("--steps", type=int, default=1_000_000)
     asked = arguments.parse_args()
     binary = os.path.abspath(asked.binary)
-    rates, processors = [], []
+    rates, shares = [], []
     for pair in range(asked.pairs):
         order = [True, False] if pair % 2 == 0 else [False, True]
         found = {views: run(binary, views, asked.steps, pair + 1) for views in order}
-        (rate, processor, seen), (bare_rate, bare_processor, _) = found[True], found[False]
-        rates.append(rate / bare_rate)
-        processors.append(processor / bare_processor)
+        (summary, processor, seen), (bare, bare_processor, _) = found[True], found[False]
+        rates.append(summary["trained_steps_per_s"] / bare["trained_steps_per_s"])
+        # Per step, since runs end a few steps apart.
+        extra = processor / summary["trained_steps"] - bare_processor / bare["trained_steps"]
+        shares.append(extra * summary["trained_steps_per_s"])
         print(
-            f"pair {pair + 1}: {rate:.0f} and {bare_rate:.0f} steps/s ({rates[-1]:.4f}); "
-            f"{processor:.0f} and {bare_processor:.0f} ns of the learner a step ({processors[-1]:.4f}); "
+            f"pair {pair + 1}: {summary['trained_steps_per_s']:.0f} and {bare['trained_steps_per_s']:.0f} steps/s; "
+            f"{processor:.2f} and {bare_processor:.2f} s of the learner, {shares[-1]:.4f} of the time for views; "
             f"{seen['events']} events, {seen['scrapes']} scrapes of {seen['bytes']} bytes; load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
-    described("steps per second", rates)
-    described("processor time of the learner per step", processors)
+    described("steps per second, with views / without", rates)
+    described("processor time of the learner for views, as a share of the time on one core", shares)
 
 
 if __name__ == "__main__":
