@@ -57,6 +57,9 @@ pub(crate) struct Hang {
     pub(crate) until: Duration,
 }
 
+/// After so long the learner has seen that its tokens have changed, and has cut off whoever shows an old one.
+const TOKENS_NOTICED: Duration = Duration::from_millis(1_500);
+
 /// One seed's plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -212,7 +215,7 @@ fn rotations(seed: u64, until: Duration, faults: &mut Vec<(Duration, Fault)>) {
             // The learner reads its file about once in a second.
             at_ms += draw.random_range(1_500..=4_000);
             let at = Duration::from_millis(at_ms);
-            if at >= until {
+            if at + TOKENS_NOTICED >= until {
                 return;
             }
             faults.push((at, Fault::Token(step)));
