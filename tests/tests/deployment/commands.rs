@@ -291,6 +291,10 @@ fn every_variable_and_set_in_scripts_is_a_key() {
             .map(|(i, found)| text.split_at(i + found.len()))
         {
             let path = after.split('=').next().unwrap();
+            // The guide's words for any of them.
+            if path == "section.key" {
+                continue;
+            }
             assert!(
                 KEYS.iter().any(|key| key.path == path),
                 "{file}: --set {path}: no such key"

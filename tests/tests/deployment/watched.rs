@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use springbok_learner::monitor::exposition::families;
 
-use crate::{at, manifests::address, read};
+use crate::{BINARY, at, keys, manifests::address, read};
 
 const COMPOSE: &str = "deploy/compose/monitoring.yaml";
 const OVERLAY: &str = "deploy/kubernetes/overlays/monitoring";
@@ -23,12 +23,28 @@ fn port_of_page(configuration: &str) -> String {
     page.rsplit_once(':').unwrap().1.to_owned()
 }
 
+/// That the learner accepts `page` as its address, beyond the loopback interface, with the keys that it has there.
+fn assert_accepted(configuration: &str, page: &str) {
+    let made = keys();
+    let check = Command::new(BINARY)
+        .args(["config", "check", "--config"])
+        .arg(at(configuration))
+        .arg("--keys")
+        .arg(made.path().join("keys"))
+        .env("SPRINGBOK__TELEMETRY__HTTP", page)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success(), "{configuration}: {said}");
+}
+
 #[test]
 fn compose_scrapes_the_learners_page_and_shows_it_a_secret() {
     let overlay = read(COMPOSE);
     let port = port_of_page("deploy/compose/springbok.toml");
     let page = after(&overlay, "SPRINGBOK__TELEMETRY__HTTP: ");
     assert_eq!(page, format!("0.0.0.0:{port}"));
+    assert_accepted("deploy/compose/springbok.toml", page);
     let prometheus = read("deploy/compose/monitoring/prometheus.yaml");
     assert!(prometheus.contains(&format!("targets: [\"learner:{port}\"]")));
 
@@ -103,6 +119,7 @@ fn kubernetes_scrapes_the_port_of_the_page() {
         "- name: SPRINGBOK__TELEMETRY__HTTP\n            value: ",
     );
     assert_eq!(page, format!("0.0.0.0:{port}"));
+    assert_accepted("deploy/kubernetes/overlays/tls/springbok.toml", page);
     assert_eq!(after(&overlay, "containerPort: "), port);
     let network = read(&format!("{OVERLAY}/network.yaml"));
     assert_eq!(after(&network, "port: "), port);
