@@ -222,13 +222,17 @@ pub fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap_or(0.0)
 }
 
-/// Waits for actors whose learner drained; gives how many unrolls they made, all together.
+/// Waits for actors whose learner drained; gives how many unrolls they made, all together. One that had joined, but had no
+/// stream yet when the drain began, was not told and looks for a learner still: all are asked to stop.
 ///
 /// # Panics
 /// If one did not end well, or does not say how many it made.
 #[must_use]
 pub fn unrolls_made(actors: Vec<Program>) -> u64 {
-    let ended = actors.into_iter().map(|actor| actor.wait(ACTOR_END_MAX));
+    let ended = actors.into_iter().map(|actor| {
+        actor.signal(Signal::TERM);
+        actor.wait(ACTOR_END_MAX)
+    });
     ended.map(|ended| made_by(&ended)).sum()
 }
 

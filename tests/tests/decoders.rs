@@ -50,7 +50,9 @@ fn run(decoder: &Decoder) -> (Ended, PathBuf) {
         .arg(&last)
         .args(files(&corpus(decoder)))
         // One arena: memory that is only reserved would count.
-        .env("MALLOC_ARENA_MAX", "1");
+        .env("MALLOC_ARENA_MAX", "1")
+        // Names in a backtrace take more memory than there is, and a panic in the middle of a panic may wait for itself.
+        .env("RUST_BACKTRACE", "0");
     let patience = Duration::from_secs(60).saturating_mul(times.max(1));
     (Program::start(command).wait(patience), last)
 }

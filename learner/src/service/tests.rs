@@ -270,7 +270,9 @@ async fn a_drain_asks_everyone_to_leave_and_settles_what_arrives_meanwhile() {
         .send(Kind::Goodbye(Goodbye { final_sequence: 5 }))
         .await;
     assert_eq!(polite.end().await, Code::Ok);
-    assert_eq!(silent.end().await, Code::Unavailable);
+    // Left behind at the end of the drain, or before it, as one that hangs.
+    let left_behind = [Code::Unavailable, Code::DeadlineExceeded];
+    assert!(left_behind.contains(&silent.end().await));
     timeout(Duration::from_secs(5), drained)
         .await
         .unwrap()
