@@ -193,6 +193,23 @@ impl Learner {
         number.expect("VmRSS").parse().expect("a number")
     }
 
+    /// Seconds of processor time that it has taken so far.
+    ///
+    /// # Panics
+    /// If it is gone.
+    #[must_use]
+    pub fn processor_s(&self) -> f64 {
+        /// Linux counts in hundredths of a second, whatever the machine (proc(5)).
+        const TICKS_PER_S: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.program.pid()));
+        let stat = stat.expect("the learner runs");
+        // The name is in parentheses and may have spaces; user and system time are the 12th and 13th word behind it.
+        let (_, words) = stat.rsplit_once(')').expect("a name in parentheses");
+        let words = words.split_whitespace().skip(11).take(2);
+        let ticks: f64 = words.map(|word| word.parse::<f64>().expect("ticks")).sum();
+        ticks / TICKS_PER_S
+    }
+
     /// Terminates it, and asserts that it drained in time with a closed ledger, balanced in every row of its metrics.
     ///
     /// # Panics

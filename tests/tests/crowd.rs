@@ -95,7 +95,11 @@ fn all_actors_find_a_learner_that_was_killed_and_resumed_within_an_interval_of_w
         let from = newest_checkpoint(&learner.run_directory()).unwrap();
         // One may have been under way when it was killed.
         assert!(from + 2 * INTERVAL > updates(&trained), "{from}: {trained}");
-        learner.wait_for_actors(8, REJOIN_MAX);
+        // The rows of the life before are still there.
+        let resumed = updates(&learner.row());
+        learner.wait_for("all actors are back", REJOIN_MAX, |row| {
+            updates(row) > resumed && number(row, "actors/present") as usize == 8
+        });
         let burst = most_in_a_second(&proxy.accepted()[before..]);
         assert!((1..=16).contains(&burst), "{burst} in one second");
     }

@@ -177,6 +177,13 @@ fn a_crowd_of_1200_that_does_nothing_costs_less_than_a_tenth() {
     let guard = ["--keys", keys.argument()];
     let mut learner = learner(&binary, "127.0.0.1:0", &guard);
     let address = learner.address;
+    // Without actors it does nothing else, however busy the machine is.
+    let (siege, before) = (Siege::begin(address), learner.processor_s());
+    thread::sleep(TURN);
+    drop(siege);
+    let taken = learner.processor_s() - before;
+    eprintln!("1,200 idle: {taken:.2} s of processor time in {TURN:?} and more");
+    assert!(taken < TURN.as_secs_f64() / 10.0, "{taken} s");
     let url = format!("https://{address}");
     let actors: Vec<Program> = (0..4)
         .map(|i| actor_with(&binary, &url, i, &guard))
