@@ -125,9 +125,10 @@ fn planted_faults_are_found() {
     }
 }
 
-/// The corpus begins with what this release writes. `SPRINGBOK_WRITE_CORPUS=1` writes it anew.
+/// The corpus has a file for each example: what a release wrote, though not always this one. The examples of today are
+/// tried in any case. `SPRINGBOK_WRITE_CORPUS=1` writes them anew.
 #[test]
-fn the_corpus_is_small_and_has_what_is_written_today() {
+fn the_corpus_is_small_and_has_every_example() {
     let mut bytes_in_all = 0;
     for decoder in DECODERS {
         let folder = corpus(decoder);
@@ -137,8 +138,7 @@ fn the_corpus_is_small_and_has_what_is_written_today() {
                 fs::create_dir_all(&folder).unwrap();
                 fs::write(&path, &bytes).unwrap();
             }
-            let same = fs::read(&path).is_ok_and(|found| found == bytes);
-            assert!(same, "{} is not what is written today", path.display());
+            assert!(path.is_file(), "{} is missing", path.display());
         }
         let sizes = files(&folder)
             .into_iter()
