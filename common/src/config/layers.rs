@@ -17,6 +17,8 @@ use super::{Config, ConfigError, KEYS, KeyDoc, Objective, Preset, SECTIONS, sett
 const VARIABLE_PREFIX: &str = "SPRINGBOK__";
 /// The one key whose content the environment defines, not this reference.
 const OPEN_KEY: &str = "environment.options";
+/// Most levels of tables within the options of an environment.
+const OPTION_LEVELS_MAX: usize = 32;
 /// The keys that other keys take values from.
 const PRESET_KEY: &str = "environment.preset";
 const OBJECTIVE_KEY: &str = "algorithm.objective";
@@ -225,7 +227,13 @@ impl Stack {
     }
 
     fn value(&mut self, path: &str, value: &toml::Value, source: &str) {
-        if key(path).is_some() || is_option(path) {
+        let levels = path.split('.').count();
+        if levels > OPTION_LEVELS_MAX {
+            // Each level is a call within a call, and no key of ours is nearly as deep.
+            self.faults.push(format!(
+                "{source} sets a key of {levels} levels, but at most {OPTION_LEVELS_MAX} are read; use fewer dots"
+            ));
+        } else if key(path).is_some() || is_option(path) {
             self.put(path, value, source);
         } else {
             self.unknown(path, source);
@@ -364,4 +372,20 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every level was a call within a call: such a path ended the process.
+    #[test]
+    fn a_path_of_ten_thousand_levels_is_a_fault_like_any_other() {
+        let set = |levels: usize| vec![format!("environment.options{}=1", ".a".repeat(levels))];
+        let load = |levels| Config::load(None, std::iter::empty(), &set(levels));
+        assert!(load(OPTION_LEVELS_MAX - 2).is_ok());
+        let error = load(10_000).unwrap_err();
+        assert_eq!(error.faults().len(), 1);
+        assert!(error.to_string().contains("10002 levels"), "{error}");
+    }
 }

@@ -58,6 +58,9 @@ pub(crate) struct Grid {
     pub(crate) seeds: u32,
 }
 
+/// Longest key of an axis.
+const KEY_BYTES_MAX: usize = 256;
+
 /// Reads `KEY=VALUE,VALUE`.
 ///
 /// # Errors
@@ -68,6 +71,13 @@ pub(crate) fn sweep(text: &str) -> Result<Axis, String> {
         return Err(format!("--sweep {text} has no `=`; {usage}"));
     };
     let key = full_key(key.trim());
+    if key.len() > KEY_BYTES_MAX {
+        // It is repeated for every value.
+        return Err(format!(
+            "--sweep has a key of {} bytes, but no key has more than {KEY_BYTES_MAX}; {usage}",
+            key.len()
+        ));
+    }
     let values = split_values(values);
     if values.is_empty() || values.iter().any(String::is_empty) {
         return Err(format!("--sweep {text} has an empty value; {usage}"));
