@@ -116,20 +116,20 @@ fn a_silence_shorter_than_the_keepalive_is_waited_out_on_the_same_connections() 
 
 #[test]
 fn a_silent_or_half_open_connection_frees_its_place_and_the_actor_comes_back() {
-    survives(|proxy, learner, time| {
-        // Acknowledgements and parameters no longer arrive, or nothing does.
-        for toxic in [Toxic::SilentDown, Toxic::Silent] {
+    // Acknowledgements and parameters no longer arrive, or nothing does. Each from the beginning: a place is taken again
+    // before there is a stream again, so that nobody could say when the next silence cuts two streams.
+    let toxics = [Toxic::SilentDown, Toxic::Silent];
+    let count = if campaign() { toxics.len() } else { 1 };
+    for toxic in toxics.into_iter().take(count) {
+        survives(|proxy, learner, time| {
             proxy.apply(toxic);
             learner.program.wait_for("stream ended", DEAD_MAX);
             learner.program.wait_for("stream ended", DEAD_MAX);
             thread::sleep(time);
             proxy.apply(Toxic::None);
             learner.wait_for_actors(2, WAIT_MAX);
-            if !campaign() {
-                break;
-            }
-        }
-    });
+        });
+    }
 }
 
 #[test]
