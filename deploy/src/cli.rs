@@ -19,6 +19,7 @@ mod status;
 
 pub(crate) use resume::Resume;
 
+use self::security::Side;
 use crate::verbs::{Bench, Eval, Keys, Lab, Manual, Soak, Status, Thoroughness};
 
 /// What a command line asks for.
@@ -374,7 +375,7 @@ fn command(matches: &ArgMatches) -> Option<Command> {
             run_directory: matches.get_one("run-directory").cloned(),
         },
         "actor" => Command::Actor {
-            layers: layers(matches),
+            layers: layers_of(matches, Side::Actor),
             learner: matches.get_one("learner").cloned()?,
             supervised: matches.get_flag("supervised"),
             index: matches.get_one("index").copied(),
@@ -408,6 +409,10 @@ fn reports(matches: &ArgMatches) -> Reports {
 }
 
 fn layers(matches: &ArgMatches) -> Layers {
+    layers_of(matches, Side::Learner)
+}
+
+fn layers_of(matches: &ArgMatches, side: Side) -> Layers {
     let mut layers = Layers {
         file: matches.get_one("config").cloned(),
         ..Layers::default()
@@ -416,7 +421,7 @@ fn layers(matches: &ArgMatches) -> Layers {
         layers.file = resume::configuration(matches);
     }
     // Below what is set one by one.
-    layers.sets.extend(security::sets_of_keys(matches));
+    layers.sets.extend(security::sets_of_keys(matches, side));
     let sets = matches.get_many::<String>("set");
     layers.sets.extend(sets.into_iter().flatten().cloned());
     let flags = COMMON_FLAGS
@@ -435,7 +440,7 @@ fn layers(matches: &ArgMatches) -> Layers {
             layers.sets.push(format!("{}=true", flag.key));
         }
     }
-    layers.sets.extend(security::sets(matches));
+    layers.sets.extend(security::sets(matches, side));
     layers
 }
 

@@ -22,8 +22,24 @@ const ACTOR_FLAGS: [Flag; 4] = [
     flag("key", "FILE", "security.actor_key_file"),
     flag("token-file", "FILE", "security.token_file"),
 ];
-/// Present only in the command line of an actor.
-const ACTOR_ONLY: &str = "ca";
+
+/// For whom a command line is: the same flags mean other files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A learner, with or without actors of its own.
+    Learner,
+    /// An actor alone.
+    Actor,
+}
+
+impl Side {
+    fn flags(self) -> &'static [Flag; 4] {
+        match self {
+            Self::Learner => &LEARNER_FLAGS,
+            Self::Actor => &ACTOR_FLAGS,
+        }
+    }
+}
 
 pub(super) fn learner_arguments() -> Vec<Arg> {
     arguments(&LEARNER_FLAGS)
@@ -50,14 +66,9 @@ fn arguments(flags: &[Flag]) -> Vec<Arg> {
 }
 
 /// What the flags set.
-pub(super) fn sets(matches: &ArgMatches) -> Vec<String> {
-    let flags = if is_actor(matches) {
-        &ACTOR_FLAGS
-    } else {
-        &LEARNER_FLAGS
-    };
+pub(super) fn sets(matches: &ArgMatches, side: Side) -> Vec<String> {
     let mut sets = Vec::new();
-    for flag in flags {
+    for flag in side.flags() {
         // A verb that lacks the flag knows nothing of its name.
         if let Ok(Some(value)) = matches.try_get_one::<String>(flag.long) {
             sets.push(format!("{}={value}", flag.key));
@@ -71,21 +82,17 @@ pub(super) fn sets(matches: &ArgMatches) -> Vec<String> {
 
 /// What the directory of `--keys` sets: the files of a learner and of its actors, or of an actor alone. An actor's
 /// machine need not have those that only mutual TLS asks for.
-pub(super) fn sets_of_keys(matches: &ArgMatches) -> Vec<String> {
+pub(super) fn sets_of_keys(matches: &ArgMatches, side: Side) -> Vec<String> {
     let Ok(Some(directory)) = matches.try_get_one::<PathBuf>("keys") else {
         return Vec::new();
     };
-    let learner = (!is_actor(matches)).then_some(LEARNER_FILES);
+    let learner = (side == Side::Learner).then_some(LEARNER_FILES);
     let files = ACTOR_FILES.iter().chain(learner.into_iter().flatten());
     files
         .map(|(key, name, optional)| (key, directory.join(name), optional))
         .filter(|(_, path, optional)| !**optional || path.exists())
         .map(|(key, path, _)| format!("{key}={}", path.display()))
         .collect()
-}
-
-fn is_actor(matches: &ArgMatches) -> bool {
-    matches.try_contains_id(ACTOR_ONLY).is_ok()
 }
 
 #[cfg(test)]
