@@ -17,6 +17,9 @@ use springbok_common::{
     spec::{ActionSpec, EnvironmentSpec, ObservationSpec},
 };
 
+#[global_allocator]
+static ALLOCATOR: springbok::Allocator = springbok::Allocator;
+
 const ID: &str = "Corridor-v0";
 const LEFT: u32 = 0;
 const RIGHT: u32 = 1;

@@ -37,6 +37,10 @@ pub mod untrusted;
 mod verbs;
 
 pub use launcher::Launcher;
+/// The allocator of the program `springbok`; a program of your own takes it with
+/// `#[global_allocator] static ALLOCATOR: springbok::Allocator = springbok::Allocator;`. Training is 1.2 to 1.7 times as fast
+/// as with that of glibc, which goes to the operating system and back for tensors of some 100 kB.
+pub use mimalloc::MiMalloc as Allocator;
 
 /// Compiles the README's code with the documentation tests, so that it cannot go stale.
 #[cfg(doctest)]

@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: springbok::Allocator = springbok::Allocator;
+
 fn main() -> ExitCode {
     springbok::Launcher::new().main()
 }

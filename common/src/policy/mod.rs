@@ -17,8 +17,8 @@ pub use distribution::{ActionTensor, Distribution, DistributionKind};
 pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, register_encoder};
 pub use network::{ActorCritic, Sequence, Unrolled};
 pub use parameters::{
-    PARAMETERS_MAX, ParametersError, export_flat, import_flat, layout, layout_fingerprint,
-    parameter_count, payload_bytes,
+    PARAMETERS_MAX, ParametersError, export_flat, flatten, import_flat, layout, layout_fingerprint,
+    parameter_count, payload_bytes, to_bytes, to_tensor, unflatten,
 };
 pub use safetensors::{read_safetensors, write_safetensors};
 

@@ -250,6 +250,12 @@ impl ActorCritic {
         &self.plan.spec
     }
 
+    /// Where its parameters are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.value_head.weight.lazy_device()
+    }
+
     /// Ids of the parameters that only the value depends on, for a learning rate of their own.
     #[must_use]
     pub fn value_parameter_ids(&self) -> Vec<ParamId> {

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, Tensor, TensorData},
+    tensor::{DType, Device, Tensor, TensorData},
 };
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -84,13 +84,66 @@ pub fn payload_bytes(spec: &NetworkSpec) -> usize {
     parameter_count(spec).saturating_mul(PARAMETER_BYTES)
 }
 
-/// All parameters as little-endian f32 in layout order. They are joined on the device, so that there is only one
-/// read-back.
+/// All parameters `[P]` in layout order, joined on the device. No gradient flows through them.
 #[must_use]
-pub fn export_flat(network: &ActorCritic) -> Bytes {
+pub fn flatten(network: &ActorCritic) -> Tensor<1> {
     let mut flattened = Flatten(Vec::new());
     network.visit(&mut flattened);
-    let data = Tensor::cat(flattened.0, 0).into_data();
+    Tensor::cat(flattened.0, 0)
+}
+
+struct Flatten(Vec<Tensor<1>>);
+
+impl ModuleVisitor for Flatten {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        let tensor = parameter.val().without_autodiff();
+        let elements = tensor.shape().num_elements();
+        self.0.push(tensor.reshape([elements]));
+    }
+}
+
+/// `network` with the parameters `[P]` of [`flatten`]; whether gradients are tracked stays as it is.
+///
+/// There are [`parameter_count`] of them, and they are on the network's device.
+#[must_use]
+pub fn unflatten(network: ActorCritic, parameters: &Tensor<1>) -> ActorCritic {
+    network.map(&mut Unflatten {
+        parameters,
+        next: 0,
+    })
+}
+
+struct Unflatten<'a> {
+    parameters: &'a Tensor<1>,
+    next: usize,
+}
+
+impl ModuleMapper for Unflatten<'_> {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (shape, id) = (parameter.lazy_shape(), parameter.id);
+        let elements = shape.num_elements();
+        let own = self.parameters.clone().narrow(0, self.next, elements);
+        self.next += elements;
+        let own = own.reshape(shape);
+        let own = if parameter.lazy_device().is_autodiff() {
+            own.autodiff()
+        } else {
+            own
+        };
+        parameter.transform_for_load(own, id)
+    }
+}
+
+/// All parameters as little-endian f32 in layout order: one read-back from the device.
+#[must_use]
+pub fn export_flat(network: &ActorCritic) -> Bytes {
+    to_bytes(flatten(network))
+}
+
+/// The numbers of `tensor` as little-endian f32; waits for the device.
+#[must_use]
+pub fn to_bytes(tensor: Tensor<1>) -> Bytes {
+    let data = tensor.into_data();
     // Tensor data have the byte order of the host, the wire has little-endian.
     if cfg!(target_endian = "little") {
         Bytes::copy_from_slice(data.as_bytes())
@@ -102,14 +155,17 @@ pub fn export_flat(network: &ActorCritic) -> Bytes {
     }
 }
 
-struct Flatten(Vec<Tensor<1>>);
-
-impl ModuleVisitor for Flatten {
-    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-        let tensor = parameter.val().without_autodiff();
-        let elements = tensor.shape().num_elements();
-        self.0.push(tensor.reshape([elements]));
-    }
+/// The whole little-endian f32 in `bytes` as a tensor on `device`.
+#[must_use]
+pub fn to_tensor(bytes: &[u8], device: &Device) -> Tensor<1> {
+    let (words, _) = bytes.as_chunks::<PARAMETER_BYTES>();
+    let data = if cfg!(target_endian = "little") {
+        TensorData::from_bytes_vec(words.as_flattened().to_vec(), [words.len()], DType::F32)
+    } else {
+        let floats: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        TensorData::new(floats, [words.len()])
+    };
+    Tensor::from_data(data, device)
 }
 
 /// `network` with the parameters of a flat buffer; device and gradient tracking stay as they are.
@@ -124,32 +180,6 @@ pub fn import_flat(network: ActorCritic, flat: &[u8]) -> Result<ActorCritic, Par
             expected,
         });
     }
-    Ok(network.map(&mut Load { rest: flat }))
-}
-
-struct Load<'a> {
-    rest: &'a [u8],
-}
-
-impl ModuleMapper for Load<'_> {
-    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (device, shape, id) = (
-            parameter.lazy_device(),
-            parameter.lazy_shape(),
-            parameter.id,
-        );
-        let (own, rest) = self.rest.split_at(shape.num_elements() * PARAMETER_BYTES);
-        self.rest = rest;
-        let data = if cfg!(target_endian = "little") {
-            TensorData::from_bytes_vec(own.to_vec(), shape, DType::F32)
-        } else {
-            TensorData::new(floats(own), shape)
-        };
-        parameter.transform_for_load(Tensor::from_data(data, &device), id)
-    }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    let (words, _) = bytes.as_chunks::<PARAMETER_BYTES>();
-    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    let parameters = to_tensor(flat, &network.device().without_autodiff());
+    Ok(unflatten(network, &parameters))
 }

@@ -7,18 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use burn::{
-    module::{Module, Param},
-    optim::{AdamConfig, GradientsParams},
-    tensor::{Bool, Device, Int, Tensor, TensorData},
-};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde_json::Value;
 use springbok_common::policy::categorical;
 
 use super::*;
 use crate::{
     algorithm::{
-        gradient::clip_global_norm,
+        adam::Adam,
+        gradient::clip_norm,
         value_loss::{ValueLossKind, value_loss},
     },
     golden,
@@ -263,58 +260,59 @@ fn golden_categorical_distributions() {
     });
 }
 
-#[derive(Module, Debug)]
-struct TwoParameters {
-    a: Param<Tensor<1>>,
-    b: Param<Tensor<2>>,
+/// The parameters a and b of a case one after the other, outside of any graph.
+fn joined(value: &Value) -> Tensor<1> {
+    let parts = ["a", "b"].map(|part| matrix(&value[part]).flatten::<1>(0, 1));
+    Tensor::cat(parts.into(), 0).without_autodiff()
+}
+
+fn close_joined(name: &str, got: Tensor<1>, expected: &Value) {
+    let wanted: Vec<f64> = ["a", "b"]
+        .into_iter()
+        .flat_map(|part| golden::numbers(&expected[part]))
+        .collect();
+    golden::assert_close_f32(name, &host(got), &wanted, TOLERANCE);
 }
 
 #[test]
 fn golden_adam_with_global_norm_clip() {
     let wanted = |case: &Value| golden::name(case) == "adam_with_global_norm_clip";
     golden::each_case("misc", wanted, |name, case| {
-        let (config, start) = (&case["config"], &case["input"]["params"]);
-        let mut model = TwoParameters {
-            a: Param::from_tensor(vector(&start["a"])),
-            b: Param::from_tensor(matrix(&start["b"])),
-        };
-        let mut adam = AdamConfig::new()
-            .with_beta_1(golden::number(&config["beta1"]) as f32)
-            .with_beta_2(golden::number(&config["beta2"]) as f32)
-            .with_epsilon(golden::number(&config["eps"]) as f32)
-            .init();
+        let config = &case["config"];
+        let constant = |key: &str| golden::number(&config[key]);
+        assert_eq!(["beta1", "beta2"].map(constant), [0.9, 0.999]);
+        let mut parameters = joined(&case["input"]["params"]);
+        let rates = parameters.ones_like().mul_scalar(constant("lr"));
+        let mut adam = Adam::new(constant("eps"));
         for (index, step) in case["expected"].as_array().unwrap().iter().enumerate() {
             let name = format!("{name} step {index}");
-            let mut gradients = GradientsParams::new();
-            gradients.register(model.a.id, vector(&step["grad"]["a"]).without_autodiff());
-            gradients.register(model.b.id, matrix(&step["grad"]["b"]).without_autodiff());
-            let norm_max = golden::number(&config["max_grad_norm"]);
-            let norm = clip_global_norm(&model, &mut gradients, norm_max).unwrap();
+            let gradients = joined(&step["grad"]);
+            let (gradients, norm) = clip_norm(gradients, constant("max_grad_norm"));
             close(&format!("{name} norm"), norm, &step["global_norm"]);
-            let clipped = &step["clipped"];
-            close(
-                &name,
-                gradients.get::<1>(model.a.id).unwrap(),
-                &clipped["a"],
-            );
-            close(
-                &name,
-                gradients.get::<2>(model.b.id).unwrap(),
-                &clipped["b"],
-            );
-            model = adam.step(golden::number(&config["lr"]), model, gradients);
-            close(
-                &name,
-                model.a.val().without_autodiff(),
-                &step["params"]["a"],
-            );
-            close(
-                &name,
-                model.b.val().without_autodiff(),
-                &step["params"]["b"],
-            );
+            close_joined(&name, gradients.clone(), &step["clipped"]);
+            parameters = adam.step(parameters, gradients, &rates);
+            close_joined(&name, parameters.clone(), &step["params"]);
         }
     });
+}
+
+#[test]
+fn each_parameter_moves_at_its_own_rate_and_without_a_gradient_not_at_all() {
+    let tensor =
+        |numbers: [f32; 3]| Tensor::<1>::from_data(numbers, &Device::flex().without_autodiff());
+    let rates = tensor([0.1, 0.2, 0.4]);
+    let mut parameters = tensor([1.0, 1.0, 0.123_456_79]);
+    let mut adam = Adam::new(1e-8);
+    for _ in 0..3 {
+        parameters = adam.step(parameters, tensor([5.0, -5.0, 0.0]), &rates);
+    }
+    // With the same gradient each time, each step is as long as the rate.
+    let got = host(parameters);
+    assert!(
+        (got[0] - 0.7).abs() < 1e-5 && (got[1] - 1.6).abs() < 1e-5,
+        "{got:?}"
+    );
+    assert_eq!(got[2], 0.123_456_79);
 }
 
 /// Loss and gradient with respect to log pi of one step.

@@ -1,5 +1,6 @@
 //! Pure maths: no clock, no socket, no file.
 
+pub mod adam;
 pub mod gradient;
 pub mod health;
 pub mod normalise;

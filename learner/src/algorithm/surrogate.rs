@@ -113,41 +113,42 @@ pub fn policy_loss(
     mask: Option<Tensor<1>>,
 ) -> Tensor<1> {
     let (current, proximal, behaviour) = (current.0, proximal.0, behaviour.0);
-    let staleness = capped(config.weight_bar, proximal.clone() - behaviour.clone());
+    // Computed only where it is used.
+    let staleness = || capped(config.weight_bar, proximal.clone() - behaviour.clone());
     let weigh = |objective: Tensor<1>| {
         if config.weighted {
-            staleness.clone() * objective
+            staleness() * objective
         } else {
             objective
         }
     };
     let objective = match config.kind {
         SurrogateKind::PolicyGradient => advantages * current,
-        SurrogateKind::WeightedPolicyGradient => staleness * advantages * current,
-        SurrogateKind::Behaviour => clipped(config, ratio(current - behaviour), advantages),
-        SurrogateKind::Proximal => clipped(config, ratio(current - proximal), advantages),
+        SurrogateKind::WeightedPolicyGradient => staleness() * advantages * current,
+        SurrogateKind::Behaviour => clipped(config, ratio(current - behaviour.clone()), advantages),
+        SurrogateKind::Proximal => clipped(config, ratio(current - proximal.clone()), advantages),
         SurrogateKind::Decoupled => {
-            staleness * clipped(config, ratio(current - proximal), advantages)
+            staleness() * clipped(config, ratio(current - proximal.clone()), advantages)
         }
         SurrogateKind::Dual => {
-            let own = ratio(current.clone() - proximal);
-            let total = ratio(current - behaviour);
+            let own = ratio(current.clone() - proximal.clone());
+            let total = ratio(current - behaviour.clone());
             let live = within_bounds(config, &own, &advantages).bool_and(within_bounds(
                 config,
                 &total,
                 &advantages,
             ));
-            staleness * own * advantages * live.float()
+            staleness() * own * advantages * live.float()
         }
         SurrogateKind::Appo => {
-            let capped = capped(config.ratio_bar, behaviour.clone() - proximal);
+            let capped = capped(config.ratio_bar, behaviour.clone() - proximal.clone());
             weigh(clipped(
                 config,
-                capped * ratio(current - behaviour),
+                capped * ratio(current - behaviour.clone()),
                 advantages,
             ))
         }
-        SurrogateKind::Unclipped => weigh(ratio(current - proximal) * advantages),
+        SurrogateKind::Unclipped => weigh(ratio(current - proximal.clone()) * advantages),
     };
     -masked_mean(objective, mask)
 }

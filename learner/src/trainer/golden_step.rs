@@ -190,7 +190,7 @@ fn check_steps(name: &str, case: &Value, plan: &Plan) {
     let material = material(&batch);
     let targets = updater.targets(&material, &arrival);
     let rates = updater.rates(1.0);
-    let trace = updater.optimise(&material, &arrival, &targets, plan, rates);
+    let trace = updater.optimise(&material, &arrival, &targets, plan, &rates);
     let expected = case["expected"]["steps"].as_array().unwrap();
     let steps = trace.losses.len();
     for (index, (losses, expected)) in trace.losses.into_iter().zip(expected).enumerate() {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 pub use self::run_loop::TrainerState;
 use self::{
     batch::Batch,
-    update::{StateFault, UpdateFault, UpdateMetrics, Updater, UpdaterState},
+    update::{UpdateFault, UpdateMetrics, Updater, UpdaterState},
 };
 
 /// What the trainer's thread needs of an algorithm; tests put a scripted one in its place.
@@ -33,11 +33,8 @@ pub trait PolicyUpdater {
     fn parameters(&self) -> Bytes;
 
     /// All that the next update depends on.
-    ///
-    /// # Errors
-    /// [`StateFault`] if it cannot be taken out.
-    fn state(&self) -> Result<UpdaterState, StateFault> {
-        Ok(UpdaterState::of_parameters(self.parameters()))
+    fn state(&self) -> UpdaterState {
+        UpdaterState::of_parameters(self.parameters())
     }
 
     /// All environments begin anew with the parameters as they are.
@@ -57,7 +54,7 @@ impl PolicyUpdater for Updater {
         Updater::parameters(self)
     }
 
-    fn state(&self) -> Result<UpdaterState, StateFault> {
+    fn state(&self) -> UpdaterState {
         Updater::state(self)
     }
 

@@ -14,9 +14,8 @@ mod trust_region;
 use std::{borrow::Cow, time::Instant};
 
 use burn::{
-    module::ParamId,
-    optim::{AdamConfig, ModuleOptimizer},
-    tensor::{Device, Tensor},
+    module::Module,
+    tensor::{Device, Tensor, TensorData},
 };
 use bytes::Bytes;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -42,7 +41,11 @@ use self::{
     targets::Targets,
 };
 use super::batch::Batch;
-use crate::algorithm::health::{Samples, health};
+use crate::algorithm::{
+    adam::Adam,
+    gradient::places,
+    health::{Samples, health},
+};
 
 /// Keeps the shuffling of minibatches apart from the initial parameters, which come from the same seed.
 const SHUFFLE_SEED: u64 = 0x5348_5546_464c_4521;
@@ -54,7 +57,8 @@ pub struct Updater {
     actions: DistributionKind,
     device: Device,
     learnt: Learnt,
-    value_parameters: Vec<ParamId>,
+    /// `[P]`: 1 where only the value depends on the parameter, 0 elsewhere.
+    value_share: Tensor<1>,
     rng: Pcg64,
     parameters: Bytes,
     /// Cancelled to give up an update between two of its optimiser steps.
@@ -65,8 +69,7 @@ pub struct Updater {
 #[derive(Clone)]
 struct Learnt {
     model: ActorCritic,
-    policy_optimiser: ModuleOptimizer,
-    value_optimiser: ModuleOptimizer,
+    optimiser: Adam,
     statistics: Statistics,
     memory: Memory,
 }
@@ -84,10 +87,10 @@ struct Material<'a> {
 }
 
 /// Step sizes and weights of this update.
-#[derive(Clone, Copy)]
 struct Rates {
     policy: f64,
-    value: f64,
+    /// `[P]`: the step size of each parameter.
+    each: Tensor<1>,
     entropy: f64,
     /// Weight of the penalty on the divergence, if there is one.
     penalty: Option<f64>,
@@ -123,15 +126,13 @@ impl Updater {
         device: Device,
     ) -> Self {
         let model = ActorCritic::new(network, seed, &device.clone().autodiff());
-        let adam = AdamConfig::new().with_epsilon(config.adam_epsilon as f32);
         Self {
-            value_parameters: model.value_parameter_ids(),
+            value_share: value_share(&model, &device),
             parameters: export_flat(&model),
             learnt: Learnt {
                 memory: Memory::new(&config, &model),
                 model,
-                policy_optimiser: adam.init(),
-                value_optimiser: adam.init(),
+                optimiser: Adam::new(config.adam_epsilon),
                 statistics: Statistics::new(&config, network),
             },
             rng: Pcg64::seed_from_u64(seed ^ SHUFFLE_SEED),
@@ -232,9 +233,13 @@ impl Updater {
 
     /// Step sizes and weights of the update that comes next.
     fn rates(&self, progress_remaining: f64) -> Rates {
+        let policy = self.config.policy_learning_rate.at(progress_remaining);
+        let value = self.config.value_learning_rate.at(progress_remaining);
+        let policy_share = self.value_share.clone().neg().add_scalar(1.0);
         Rates {
-            policy: self.config.policy_learning_rate.at(progress_remaining),
-            value: self.config.value_learning_rate.at(progress_remaining),
+            policy,
+            // One factor is exactly 0 everywhere, so that the sum is exactly the other.
+            each: policy_share.mul_scalar(policy) + self.value_share.clone().mul_scalar(value),
             entropy: self.config.entropy_coefficient.at(progress_remaining),
             penalty: self.beta(progress_remaining),
         }
@@ -250,9 +255,9 @@ impl Updater {
         progress_remaining: f64,
     ) -> Result<UpdateMetrics, UpdateFault> {
         let rates = self.rates(progress_remaining);
-        let region = self.improve(material, arrival, targets, plan, rates);
-        let trace = self.optimise(material, arrival, targets, plan, rates);
-        let auxiliary = self.auxiliary_phase(material, targets, rates);
+        let region = self.improve(material, arrival, targets, plan, &rates);
+        let trace = self.optimise(material, arrival, targets, plan, &rates);
+        let auxiliary = self.auxiliary_phase(material, targets, &rates);
         if self.stop.is_cancelled() {
             return Err(UpdateFault::Stopped);
         }
@@ -261,7 +266,7 @@ impl Updater {
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
         let parameters = export_flat(&self.learnt.model);
-        let metrics = self.metrics(material, arrival, targets, trace, rates)?;
+        let metrics = self.metrics(material, arrival, targets, trace, &rates)?;
         let metrics = UpdateMetrics {
             kl: divergence
                 .or(region.map(|region| region.kl))
@@ -290,7 +295,7 @@ impl Updater {
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
-        rates: Rates,
+        rates: &Rates,
     ) -> Trace {
         let mut trace = Trace::default();
         let mut targets = Cow::Borrowed(targets);
@@ -329,7 +334,7 @@ impl Updater {
         arrival: &Evaluation,
         targets: &Targets,
         trace: Trace,
-        rates: Rates,
+        rates: &Rates,
     ) -> Result<UpdateMetrics, UpdateFault> {
         let batch = material.batch;
         let count = trace.losses.len();
@@ -387,6 +392,16 @@ impl Updater {
             measuring: measured.elapsed(),
         })
     }
+}
+
+/// `[P]`: 1 where only the value of `model` depends on the parameter, 0 elsewhere.
+fn value_share(model: &ActorCritic, device: &Device) -> Tensor<1> {
+    let mut share = vec![0.0_f32; model.num_params()];
+    for place in places(model, &model.value_parameter_ids()) {
+        share[place].fill(1.0);
+    }
+    let shape = [share.len()];
+    Tensor::from_data(TensorData::new(share, shape), device)
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl<U: PolicyUpdater> Trainer<U> {
             books,
             shelf: self.shelf(),
         };
-        let updater = self.updater.state()?;
+        let updater = self.updater.state();
         let Some(checkpoints) = &mut self.links.checkpoints else {
             return Ok(());
         };

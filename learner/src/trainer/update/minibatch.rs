@@ -7,7 +7,7 @@ use burn::{
 use springbok_common::{
     arrays::{Actions, Elements},
     config::AdvantageNormalisation,
-    policy::{ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
+    policy::{self, ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
     spec::CoreSpec,
 };
 
@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     algorithm::{
-        gradient::{clip_global_norm, split_off},
+        adam::Adam,
+        gradient::{clip_norm, flatten},
         normalise::normalise,
         surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, kl_penalty, policy_loss},
         value_loss::value_loss,
@@ -248,7 +249,7 @@ impl Updater {
     /// with a trust region, of the critic alone.
     ///
     /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
-    pub(super) fn step(&mut self, minibatch: Minibatch, rates: Rates) -> (Tensor<1>, Tensor<1>) {
+    pub(super) fn step(&mut self, minibatch: Minibatch, rates: &Rates) -> (Tensor<1>, Tensor<1>) {
         let outputs = minibatch.input.clone().run(&self.learnt.model);
         let values = match outputs.action_values {
             Some(values) => of_actions(values, minibatch.actions.clone()),
@@ -268,11 +269,15 @@ impl Updater {
         let learnt = &mut self.learnt;
         // With PopArt, errors count in units of the targets' deviation.
         let unit = learnt.statistics.value_unit();
+        let in_units = |values: Tensor<1>| match unit {
+            Some(unit) => values.mul_scalar(unit),
+            None => values,
+        };
         let value = value_loss(
             self.config.value_loss,
-            values.mul_scalar(unit),
-            minibatch.arrival_values.mul_scalar(unit),
-            minibatch.targets.mul_scalar(unit),
+            in_units(values),
+            in_units(minibatch.arrival_values),
+            in_units(minibatch.targets),
             None,
         );
         let critic = value.clone().mul_scalar(self.config.value_coefficient);
@@ -280,20 +285,38 @@ impl Updater {
             Some(_) => critic,
             None => policy.clone() + critic - entropy.clone().mul_scalar(rates.entropy),
         };
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &learnt.model);
-        let norm = clip_global_norm(&learnt.model, &mut gradients, self.config.gradient_norm_max)
-            .unwrap_or_else(|| Tensor::zeros([1], &self.device));
-        let of_value = split_off(&learnt.model, &mut gradients, &self.value_parameters);
-        let model = learnt
-            .policy_optimiser
-            .step(rates.policy, learnt.model.clone(), gradients);
-        learnt.model = learnt.value_optimiser.step(rates.value, model, of_value);
+        let norm = descend(
+            &mut learnt.model,
+            &mut learnt.optimiser,
+            loss,
+            rates,
+            self.config.gradient_norm_max,
+        );
         let losses = [policy, value, entropy].map(Tensor::without_autodiff);
         (
             Tensor::cat(losses.into_iter().chain([norm]).collect(), 0),
             terms.log_probs.without_autodiff(),
         )
     }
+}
+
+/// Moves all parameters of `model` one step against the gradient of `loss` `[1]`, whose L2 norm is cut to `norm_max`; the
+/// norm before, `[1]`, is the answer.
+pub(super) fn descend(
+    model: &mut ActorCritic,
+    optimiser: &mut Adam,
+    loss: Tensor<1>,
+    rates: &Rates,
+    norm_max: f64,
+) -> Tensor<1> {
+    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    let parameters = policy::flatten(model);
+    let gradients = flatten(model, &gradients, |_| true);
+    let gradients = gradients.unwrap_or_else(|| parameters.zeros_like());
+    let (gradients, norm) = clip_norm(gradients, norm_max);
+    let parameters = optimiser.step(parameters, gradients, &rates.each);
+    *model = policy::unflatten(model.clone(), &parameters);
+    norm
 }
 
 /// Observations [N, O] of some rows.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use burn::{
     module::Module,
-    optim::{AdamConfig, GradientsParams, ModuleOptimizer},
-    tensor::Tensor,
+    tensor::{Device, Tensor},
 };
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -14,15 +13,14 @@ use springbok_common::{arrays::Actions, policy::Distribution};
 use super::{
     Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
     forward::{read, upload_indices, upload_mask},
-    minibatch::{Tracking, pick_masks},
-    state::{decoded, encoded},
+    minibatch::{Tracking, descend, pick_masks},
+    state::AdamState,
 };
 use crate::{
     algorithm::{
-        gradient::{clip_global_norm, split_off},
+        adam::Adam,
         phasic::{AuxiliaryLoss, PhasicConfig, auxiliary_loss},
     },
-    checkpoint::Blob,
     trainer::batch::Batch,
 };
 
@@ -42,7 +40,7 @@ pub struct AuxiliaryMetrics {
 pub(super) struct Phase {
     stored: Vec<Arc<Stored>>,
     /// Of auxiliary phases alone.
-    optimiser: ModuleOptimizer,
+    optimiser: Adam,
 }
 
 /// A batch without what only the policy's loss needs.
@@ -58,9 +56,7 @@ impl Phase {
     pub(super) fn new(config: &UpdateConfig) -> Option<Self> {
         config.phasic.map(|_| Self {
             stored: Vec::new(),
-            optimiser: AdamConfig::new()
-                .with_epsilon(config.adam_epsilon as f32)
-                .init(),
+            optimiser: Adam::new(config.adam_epsilon),
         })
     }
 }
@@ -70,7 +66,7 @@ impl Phase {
 pub(super) struct PhaseState {
     #[serde(with = "shared")]
     stored: Vec<Arc<Stored>>,
-    optimiser: Blob,
+    optimiser: AdamState,
 }
 
 /// Shared batches are written as if each were there once.
@@ -94,17 +90,23 @@ mod shared {
 }
 
 impl Phase {
-    pub(super) fn state(&self) -> Result<PhaseState, StateFault> {
-        Ok(PhaseState {
+    pub(super) fn state(&self) -> PhaseState {
+        PhaseState {
             stored: self.stored.clone(),
-            optimiser: encoded(&self.optimiser)?,
-        })
+            optimiser: AdamState::of(&self.optimiser),
+        }
     }
 
-    pub(super) fn of_state(state: PhaseState, adam: AdamConfig) -> Result<Self, StateFault> {
+    /// `parameters` is how many the optimiser moves.
+    pub(super) fn of_state(
+        state: PhaseState,
+        epsilon: f64,
+        parameters: usize,
+        device: &Device,
+    ) -> Result<Self, StateFault> {
         Ok(Self {
             stored: state.stored,
-            optimiser: decoded(adam.init(), &state.optimiser)?,
+            optimiser: state.optimiser.resume(epsilon, parameters, device)?,
         })
     }
 }
@@ -142,7 +144,7 @@ impl Updater {
         &mut self,
         material: &Material<'_>,
         targets: &Targets,
-        rates: Rates,
+        rates: &Rates,
     ) -> Result<Option<AuxiliaryMetrics>, UpdateFault> {
         let (Some(config), Some(phase)) = (self.config.phasic, &mut self.learnt.memory.phase)
         else {
@@ -163,7 +165,7 @@ impl Updater {
         &mut self,
         config: PhasicConfig,
         stored: &[Arc<Stored>],
-        rates: Rates,
+        rates: &Rates,
     ) -> Vec<Tensor<1>> {
         let model = self.learnt.model.valid();
         let old: Vec<Tensor<2>> = stored
@@ -201,14 +203,14 @@ impl Updater {
         targets: &[f32],
         old: &Tensor<2>,
         units: &[usize],
-        rates: Rates,
+        rates: &Rates,
     ) -> Option<Tensor<1>> {
         let device = self.device.clone().autodiff();
         let (rows, input) = self.gather_input(material, units, Tracking::Gradients);
         if rows.is_empty() {
             return None;
         }
-        let unit = self.learnt.statistics.value_unit();
+        let unit = self.learnt.statistics.value_unit().unwrap_or(1.0);
         let targets: Vec<f32> = rows.iter().map(|&row| targets[row]).collect();
         let targets = Tensor::<1>::from_data(targets.as_slice(), &device).mul_scalar(unit);
         let mask = upload_mask(&pick_masks(material.batch, &rows), rows.len(), &device);
@@ -230,12 +232,14 @@ impl Updater {
         );
         let learnt = &mut self.learnt;
         let phase = learnt.memory.phase.as_mut()?;
-        let mut gradients = GradientsParams::from_grads(total.backward(), &learnt.model);
-        let _ = clip_global_norm(&learnt.model, &mut gradients, self.config.gradient_norm_max);
-        let of_value = split_off(&learnt.model, &mut gradients, &self.value_parameters);
-        let optimiser = &mut phase.optimiser;
-        let model = optimiser.step(rates.policy, learnt.model.clone(), gradients);
-        learnt.model = optimiser.step(rates.value, model, of_value);
+        let norm_max = self.config.gradient_norm_max;
+        let _ = descend(
+            &mut learnt.model,
+            &mut phase.optimiser,
+            total,
+            rates,
+            norm_max,
+        );
         let losses = [auxiliary, clone, value].map(Tensor::without_autodiff);
         Some(Tensor::cat(losses.into(), 0))
     }

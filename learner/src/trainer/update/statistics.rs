@@ -75,11 +75,9 @@ impl Statistics {
         }
     }
 
-    /// What a difference of values is multiplied by in the loss.
-    pub(super) fn value_unit(&self) -> f64 {
-        self.values
-            .as_ref()
-            .map_or(1.0, |values| 1.0 / values.sigma())
+    /// What a difference of values is multiplied by in the loss, if anything.
+    pub(super) fn value_unit(&self) -> Option<f64> {
+        self.values.as_ref().map(|values| 1.0 / values.sigma())
     }
 }
 

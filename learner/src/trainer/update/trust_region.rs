@@ -70,7 +70,7 @@ impl Updater {
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
-        rates: Rates,
+        rates: &Rates,
     ) -> Option<TrustRegionMetrics> {
         let search = self.search(material, arrival, targets, plan, rates)?;
         let (model, metrics) = search.run()?;
@@ -87,7 +87,7 @@ impl Updater {
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
-        rates: Rates,
+        rates: &Rates,
     ) -> Option<Search<'_>> {
         let config = self.config.trust_region?;
         let minibatches = plan.first()?;
@@ -244,7 +244,7 @@ impl Search<'_> {
             let gradients = mean(piece, model).backward();
             let gradients = GradientsParams::from_grads(gradients, model);
             let share = piece.still.rows.len() as f64 / rows;
-            let own = flatten(model, &gradients, &ids)?.mul_scalar(share);
+            let own = flatten(model, &gradients, |id| ids.contains(&id))?.mul_scalar(share);
             total = Some(match total {
                 Some(total) => total + own,
                 None => own,

@@ -109,7 +109,7 @@ fn check_search(name: &str, case: &Value, parts: usize) {
     ];
     let material = material(&batch);
     let search = updater
-        .search(&material, &arrival, &targets, &plan, updater.rates(1.0))
+        .search(&material, &arrival, &targets, &plan, &updater.rates(1.0))
         .unwrap();
     let expected = &case["expected"];
     let close = |field: &str, got: &[f64], wanted: &[f64], tolerance: f64| {
@@ -328,7 +328,7 @@ fn a_failed_or_stopped_search_leaves_no_trace() {
         let plan = updater.plan(&material);
         let rates = updater.rates(1.0);
         let search = updater
-            .search(&material, &arrival, &targets, &plan, rates)
+            .search(&material, &arrival, &targets, &plan, &rates)
             .unwrap();
         assert!(search.damped_product(&[1.0; 4]).is_none());
         assert!(search.run().is_none());
