@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 /// First bytes of every checkpoint.
 const MAGIC: [u8; 8] = *b"SPRINGBK";
 /// Changes whenever the payload's meaning does.
-pub const FORMAT_REVISION: u32 = 1;
+pub const FORMAT_REVISION: u32 = 2;
 /// Length of the header.
 pub const HEADER_BYTES: usize = 64;
 /// Largest payload that is written or read: decoding never asks for more memory than that.
