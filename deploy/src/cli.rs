@@ -20,7 +20,7 @@ mod status;
 pub(crate) use resume::Resume;
 
 use self::security::Side;
-use crate::verbs::{Bench, Eval, Keys, Lab, Manual, Soak, Status, Thoroughness};
+use crate::verbs::{Bench, Eval, Keys, Lab, Manual, Soak, Status, Suite, Thoroughness};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -75,6 +75,13 @@ pub(crate) enum Command {
     },
     /// Shows a running learner.
     Status(Status),
+    /// Measures stages beside their ceilings.
+    Bench {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// Which, and how.
+        suite: Suite,
+    },
     /// Measures how fast environments are stepped.
     BenchEnvironment {
         /// Where the configuration comes from.
@@ -122,12 +129,24 @@ pub(crate) enum Command {
 }
 
 /// Where the configuration comes from, besides defaults and environment variables.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Layers {
     /// The TOML file.
     pub(crate) file: Option<PathBuf>,
     /// `--set` in the order given, then the flags that stand for keys, all as `section.key=value`: the last one wins.
     pub(crate) sets: Vec<String>,
+}
+
+impl Layers {
+    /// Gives `command`, another process of this program, the same.
+    pub(crate) fn hand_on(&self, command: &mut std::process::Command) {
+        if let Some(file) = &self.file {
+            command.arg("--config").arg(file);
+        }
+        for set in &self.sets {
+            command.args(["--set", set]);
+        }
+    }
 }
 
 /// How a run is reported.

@@ -82,7 +82,8 @@ fn usage_faults_exit_64_and_say_which() {
         (&["fly"], "fly"),
         (&[], "Usage"),
         (&["config"], "Usage"),
-        (&["bench"], "Usage"),
+        (&["bench", "nothing"], "learner"),
+        (&["bench", "--seconds", "0"], "0.001"),
         (&["bench", "environment", "Catch", "--bare"], "--bare"),
         (
             &[

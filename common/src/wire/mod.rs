@@ -10,8 +10,8 @@ mod unroll;
 pub use join::{JoinTerms, MESSAGE_BYTES_MAX, join_reply, join_terms};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotAssembler, snapshot_chunks};
 pub use unroll::{
-    acknowledgement, decode_header, decode_unroll, encode_unroll, parse_acknowledgement,
-    unroll_message_bytes,
+    acknowledgement, decode_header, decode_unroll, encode_unroll, message_bytes,
+    parse_acknowledgement, unroll_message_bytes, unroll_of_bytes,
 };
 
 /// Header of a refusal that says after how many milliseconds trying again may help: the name that gRPC gives it.

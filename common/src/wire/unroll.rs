@@ -141,6 +141,21 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
     Unroll::new(parts, agreement)
 }
 
+/// `message` as the bytes that it is on the wire.
+#[must_use]
+pub fn message_bytes(message: &v1::Unroll) -> Bytes {
+    springbok_proto::encode(message)
+}
+
+/// Reads and checks the bytes of such a message, as [`decode_unroll`] does.
+///
+/// # Errors
+/// As there; bytes that are no message have the wrong shape.
+pub fn unroll_of_bytes(bytes: Bytes, agreement: &Agreement) -> Result<Unroll, RejectReason> {
+    let message = springbok_proto::decode(bytes).map_err(|_| RejectReason::WrongShape)?;
+    decode_unroll(message, agreement)
+}
+
 /// Upper bound of the bytes that one encoded unroll takes, all its steps truncated.
 #[must_use]
 pub fn unroll_message_bytes(agreement: &Agreement) -> usize {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, parser::ValueSource, value_parser};
 
-use super::{Command, configured, json, layers};
-use crate::verbs::{Bench, Soak};
+use super::{Command, TRAINING_FLAGS, arg, configured, json, layers, path};
+use crate::verbs::{Bench, STAGES, Soak, Suite};
 
 /// `bench` and what it can measure.
 pub(super) fn verb() -> Clap {
@@ -44,12 +44,96 @@ pub(super) fn verb() -> Clap {
     .arg(json(
         "Print one JSON object on stdout, and nothing else there",
     ));
-    Clap::new("bench")
-        .about("Measure parts of the system on their own")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(environment)
-        .subcommand(soak())
+    suite().subcommand(environment).subcommand(soak())
+}
+
+/// Flags of [`TRAINING_FLAGS`] that change what is measured.
+const SUITE_FLAGS: [&str; 4] = ["env", "envs-per-actor", "seed", "device"];
+
+/// All stages, or those that are named.
+fn suite() -> Clap {
+    let flags = TRAINING_FLAGS.iter();
+    let flags = flags.filter(|flag| SUITE_FLAGS.contains(&flag.long));
+    configured(
+        Clap::new("bench")
+            .about("Measure each stage alone, all together, and each beside a bare loop of the same work"),
+    )
+    .args_conflicts_with_subcommands(true)
+    .args(flags.map(arg))
+    .arg(
+        Arg::new("stages")
+            .value_name("STAGE")
+            .num_args(0..)
+            .value_parser(STAGES.into_iter().chain(["all"]).collect::<Vec<_>>())
+            .help("Stages to measure; `bench environment` alone says more about environments [default: all]"),
+    )
+    .arg(
+        Arg::new("stage")
+            .long("stage")
+            .hide(true)
+            .value_parser(STAGES.to_vec()),
+    )
+    .arg(
+        Arg::new("alone")
+            .long("alone")
+            .action(ArgAction::SetTrue)
+            .hide(true)
+            .requires("stage"),
+    )
+    .arg(
+        Arg::new("quick")
+            .long("quick")
+            .action(ArgAction::SetTrue)
+            .help("Short slices of the essential cases: all is over within a minute"),
+    )
+    .arg(
+        Arg::new("seconds")
+            .long("seconds")
+            .value_name("S")
+            .value_parser(slice_seconds)
+            .help("Seconds of one slice [default: 0.5, and 0.08 with --quick]"),
+    )
+    .arg(
+        Arg::new("rounds")
+            .long("rounds")
+            .value_name("N")
+            .value_parser(value_parser!(u32).range(1..=1000))
+            .help("Rounds of two slices of ours and one of the ceiling [default: 7, and 3 with --quick]"),
+    )
+    .arg(
+        path("recording", "FILE")
+            .help("Train on the unrolls in this file too, which `bench record` wrote"),
+    )
+    .arg(json(
+        "Print one JSON object on stdout, and nothing else there",
+    ))
+}
+
+/// Seconds of a slice.
+fn slice_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a slice has 0.001 to 3600 seconds".to_owned()),
+    }
+}
+
+fn suite_command(matches: &ArgMatches) -> Command {
+    let stages = matches.get_many::<String>("stages").into_iter().flatten();
+    let stages = stages.chain(matches.get_one::<String>("stage"));
+    let stages: Vec<String> = stages.cloned().collect();
+    let all = stages.iter().any(|name| name == "all");
+    Command::Bench {
+        layers: layers(matches),
+        suite: Suite {
+            stages: if all { Vec::new() } else { stages },
+            alone: matches.get_flag("alone"),
+            seconds: matches.get_one("seconds").copied(),
+            rounds: matches.get_one("rounds").copied(),
+            quick: matches.get_flag("quick"),
+            recording: matches.get_one("recording").cloned(),
+            json: matches.get_flag("json"),
+        },
+    }
 }
 
 fn soak() -> Clap {
@@ -122,7 +206,9 @@ fn soak_command(matches: &ArgMatches) -> Option<Command> {
 
 /// What a command line of `bench` asks for.
 pub(super) fn command(matches: &ArgMatches) -> Option<Command> {
-    let (part, matches) = matches.subcommand()?;
+    let Some((part, matches)) = matches.subcommand() else {
+        return Some(suite_command(matches));
+    };
     if part == "soak" {
         return soak_command(matches);
     }

@@ -1,256 +1,199 @@
-//! `springbok bench environment`: how fast environments are stepped, without policy and learner.
+//! `springbok bench`: every stage of the system alone and all of them together, each beside a bare loop of the same
+//! work. Numbers of different machines, or hours, say little; the ratio of two loops that ran in turns says much.
 
-use std::time::{Duration, Instant};
+mod arithmetic;
+mod bare;
+mod crowd;
+mod encode;
+mod environment;
+mod intake;
+mod learner;
+mod machine;
+mod null_learner;
+mod printed;
+mod processes;
+mod rollout;
+mod runner;
+mod scripted;
+mod snapshot;
+mod stage;
+mod stepping;
+mod subject;
+mod transport;
+mod whole;
 
-use serde::Serialize;
-use springbok_actor::{
-    environment::Registry,
-    python::{PythonSettings, PythonVector, is_python},
-    vector::{StepSink, VectorEnvironment},
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
 };
-use springbok_common::{
-    arrays::Actions,
-    spec::{ActionSpec, EnvironmentSpec},
-    step::StepOutcome,
-};
 
+use springbok_actor::environment::Registry;
+
+pub(crate) use self::stepping::Bench;
+pub(super) use self::stepping::run as step;
+use self::{
+    printed::{Report, Settings},
+    runner::{Pace, Row},
+    stage::Stage,
+    subject::Subject,
+};
 use super::config;
-use crate::{cli::Layers, exit::Failure, output};
+use crate::{
+    cli::Layers,
+    exit::{Exit, Failure},
+    output,
+};
 
-/// Slices that each of the two ways gets in turn, so that a change of the machine's mood hits both.
-const SLICES: u32 = 6;
-/// Batches of actions that are repeated over and over.
-const BATCHES: usize = 64;
+/// A stage of the system.
+struct Entry {
+    name: &'static str,
+    /// Whether its process computes with one thread, as an actor does.
+    is_actor: bool,
+    make: fn(&Subject) -> Result<Vec<Box<dyn Stage>>, Failure>,
+}
 
-/// How to measure.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bench {
-    /// K; the configuration's if absent.
-    pub(crate) environments: Option<usize>,
-    /// Seconds for each of the two ways.
-    pub(crate) seconds: f64,
-    /// Whether to run the Python environments on their own too.
-    pub(crate) bare: bool,
+const fn entry(
+    name: &'static str,
+    is_actor: bool,
+    make: fn(&Subject) -> Result<Vec<Box<dyn Stage>>, Failure>,
+) -> Entry {
+    Entry {
+        name,
+        is_actor,
+        make,
+    }
+}
+
+/// In the order of an unroll's way.
+const ENTRIES: [Entry; 9] = [
+    entry("environment", true, environment::cases),
+    entry("rollout", true, rollout::cases),
+    entry("encode", true, encode::cases),
+    entry("transport", false, transport::cases),
+    entry("intake", false, intake::cases),
+    entry("learner", false, learner::cases),
+    entry("snapshot", false, snapshot::cases),
+    entry("whole", false, whole::cases),
+    entry("scaling", false, whole::scaling),
+];
+
+/// Names of the stages.
+pub(crate) const STAGES: [&str; ENTRIES.len()] = {
+    let mut names = [""; ENTRIES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = ENTRIES[index].name;
+        index += 1;
+    }
+    names
+};
+
+/// What to measure, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Suite {
+    /// The stages; all if there is none.
+    pub(crate) stages: Vec<String>,
+    /// Whether this process measures the one stage itself, and prints its rows for the process that started it.
+    pub(crate) alone: bool,
+    /// Seconds of one slice; the usual if absent.
+    pub(crate) seconds: Option<f64>,
+    /// Rounds of slices; the usual if absent.
+    pub(crate) rounds: Option<u32>,
+    /// Whether all is to be over within a minute.
+    pub(crate) quick: bool,
+    /// Unrolls that `bench record` wrote, to train on.
+    pub(crate) recording: Option<PathBuf>,
     /// Whether to print one JSON object and nothing else.
     pub(crate) json: bool,
 }
 
-/// What was done, and how long it took.
-#[derive(Debug, Default, Clone, Copy)]
-struct Count {
-    /// K for each call, void rows included.
-    rows: u64,
-    /// The same without void rows.
-    steps: u64,
-    episodes: u64,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-struct Report {
-    environment: String,
-    environments: usize,
-    back_end: String,
-    /// Steps of single environments each second.
-    steps_per_second: f64,
-    /// Rows each second: steps, and the void rows of environments that reset in a row of their own.
-    rows_per_second: f64,
-    episodes: u64,
-    /// Rows each second of the same environments in Python alone.
-    bare_rows_per_second: Option<f64>,
-    /// `rows_per_second` / `bare_rows_per_second`.
-    ratio: Option<f64>,
-    /// The same of each pair of slices.
-    slice_ratios: Vec<f64>,
-}
-
 /// Measures and prints.
-pub(super) fn run(layers: &Layers, bench: Bench, registry: &Registry) -> Result<(), Failure> {
-    let config = config::load(layers)?.config;
-    let environments = bench
-        .environments
-        .unwrap_or(config.actor.environments_per_actor);
-    let (id, options) = (&config.environment.id, &config.environment.options);
-    let python = PythonSettings::from(&config.environment.python);
-    let slice = Duration::from_secs_f64(bench.seconds / f64::from(SLICES));
-    let seed = config.run.seed;
-
-    let mut vector = registry
-        .make_vector(id, options, &python, environments, seed)
-        .map_err(Failure::usage)?;
-    let table = table(vector.spec(), environments);
-    let mut bare = bare_vector(&bench, vector.spec(), |id| {
-        PythonVector::new(id, options, &python, environments, seed)
-    })?;
-    let mut paces = Vec::new();
-    for _ in 0..SLICES {
-        let ours = play(vector.as_mut(), &table, slice)?;
-        let alone = match &mut bare {
-            Some(bare) => Some(bare.bare_loop(&table, slice).map_err(Failure::internal)?),
-            None => None,
-        };
-        paces.push((ours, alone.map(|alone| (alone.steps, alone.seconds))));
+pub(super) fn run(layers: &Layers, suite: &Suite, registry: &Arc<Registry>) -> Result<(), Failure> {
+    let (config, environment) = config::playable(layers, registry)?;
+    let pace = Pace::of(suite);
+    let subject = Subject::new(
+        config,
+        environment,
+        Arc::clone(registry),
+        pace,
+        suite,
+        layers,
+    )?;
+    let is_wanted = |entry: &&Entry| {
+        suite.stages.is_empty() || suite.stages.iter().any(|name| name == entry.name)
+    };
+    let wanted: Vec<&Entry> = ENTRIES.iter().filter(is_wanted).collect();
+    if suite.alone {
+        let mut rows = Vec::new();
+        for entry in wanted {
+            rows.extend(measure(entry, &subject)?);
+        }
+        output::json(&rows);
+        return Ok(());
     }
-    let back_end = bare.map_or_else(String::new, |bare| bare.back_end().to_owned());
-    print(&report(id, environments, back_end, &paces), bench.json);
+    let machine = machine::look();
+    let mut rows = Vec::new();
+    for entry in wanted {
+        output::notice(&format!("measuring {} ...", entry.name));
+        rows.extend(apart(layers, suite, entry)?);
+    }
+    let report = Report {
+        machine,
+        settings: Settings::of(&subject),
+        rows,
+    };
+    printed::print(&report, suite.json);
     Ok(())
 }
 
-fn bare_vector(
-    bench: &Bench,
-    spec: &EnvironmentSpec,
-    make: impl FnOnce(&str) -> Result<PythonVector, springbok_actor::environment::EnvironmentError>,
-) -> Result<Option<PythonVector>, Failure> {
-    if !bench.bare {
-        return Ok(None);
-    }
-    if !is_python(&spec.id) || spec.action_mask {
-        return Err(Failure::usage(format!(
-            "--bare runs a Python environment without action masks on its own, but {} is none; leave it out",
-            spec.id
-        )));
-    }
-    make(&spec.id).map(Some).map_err(Failure::usage)
+/// All cases of a stage, one after the other.
+fn measure(entry: &Entry, subject: &Subject) -> Result<Vec<Row>, Failure> {
+    let cases = (entry.make)(subject)?;
+    cases
+        .into_iter()
+        .map(|mut case| runner::measure(entry.name, case.as_mut(), &subject.pace))
+        .collect()
 }
 
-/// Steps `vector` for about `duration`.
-fn play(
-    vector: &mut dyn VectorEnvironment,
-    table: &[Actions],
-    duration: Duration,
-) -> Result<Count, Failure> {
-    let environments = vector.environments();
-    let mut rewards = vec![0.0; environments];
-    let mut outcomes = vec![StepOutcome::Continued; environments];
-    let mut episodes = Vec::new();
-    let mut count = Count::default();
-    let begun = Instant::now();
-    while begun.elapsed() < duration {
-        for actions in table {
-            let allowed = allowed(vector, actions);
-            let actions = allowed.as_ref().unwrap_or(actions);
-            let mut sink = StepSink {
-                rewards: &mut rewards,
-                outcomes: &mut outcomes,
-                on_truncated: &mut |_, _| {},
-                episodes: &mut episodes,
-            };
-            vector
-                .step(actions.as_ref(), &mut sink)
-                .map_err(Failure::internal)?;
-            count.rows += environments as u64;
-            count.steps += outcomes.iter().filter(|outcome| outcome.is_step()).count() as u64;
-            count.episodes += episodes.len() as u64;
-            episodes.clear();
-        }
+/// The same in a process of its own: no stage finds the memory, the threads or the caches that another left behind.
+fn apart(layers: &Layers, suite: &Suite, entry: &Entry) -> Result<Vec<Row>, Failure> {
+    let executable = std::env::current_exe().map_err(Failure::internal)?;
+    let mut command = Command::new(executable);
+    command.args(["bench", "--alone", "--json"]);
+    layers.hand_on(&mut command);
+    if suite.quick {
+        command.arg("--quick");
     }
-    count.seconds = begun.elapsed().as_secs_f64();
-    Ok(count)
-}
-
-/// The first choices from `actions` on that the masks allow; `None` if there are no masks.
-fn allowed(vector: &dyn VectorEnvironment, actions: &Actions) -> Option<Actions> {
-    let spec = vector.spec();
-    let Actions::Indices(indices) = actions else {
-        return None;
-    };
-    if !spec.action_mask {
-        return None;
+    let pace = Pace::of(suite);
+    command
+        .args(["--seconds", &pace.slice.as_secs_f64().to_string()])
+        .args(["--rounds", &pace.rounds.to_string()]);
+    if let Some(recording) = &suite.recording {
+        command.arg("--recording").arg(recording);
     }
-    let mut masks = vector.action_masks();
-    let heads = spec.action.heads().iter().cycle();
-    let chosen = indices.iter().zip(heads).map(|(&index, &n)| {
-        let (mask, rest) = masks.split_at(n as usize);
-        masks = rest;
-        let mut later = (0..n).map(|step| (index + step) % n);
-        later
-            .find(|&choice| mask[choice as usize] == 1)
-            .unwrap_or(index)
-    });
-    Some(Actions::Indices(chosen.collect()))
-}
-
-/// Batches of actions, `[K, A]` each, drawn uniformly from what the environment takes.
-fn table(spec: &EnvironmentSpec, environments: usize) -> Vec<Actions> {
-    let mut state = 1_u64;
-    // Knuth's MMIX generator: the quality that a benchmark needs.
-    let mut draw = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as u32
-    };
-    let mut batch = || match &spec.action {
-        ActionSpec::Box { low, high } => {
-            let bounds = low.iter().zip(high).cycle();
-            let values = bounds.take(environments * low.len()).map(|(low, high)| {
-                let (low, high) = (low.max(-1e3), high.min(1e3));
-                low + (high - low) * draw() as f32 / (1 << 24) as f32
-            });
-            Actions::Values(values.collect())
-        }
-        ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => {
-            let heads = spec.action.heads();
-            let all = heads.iter().cycle().take(environments * heads.len());
-            Actions::Indices(all.map(|n| draw() % n).collect())
-        }
-    };
-    (0..BATCHES).map(|_| batch()).collect()
-}
-
-fn report(
-    id: &str,
-    environments: usize,
-    back_end: String,
-    paces: &[(Count, Option<(u64, f64)>)],
-) -> Report {
-    let ours = paces
-        .iter()
-        .fold(Count::default(), |sum, (count, _)| Count {
-            rows: sum.rows + count.rows,
-            steps: sum.steps + count.steps,
-            episodes: sum.episodes + count.episodes,
-            seconds: sum.seconds + count.seconds,
-        });
-    let alone: Vec<(u64, f64)> = paces.iter().filter_map(|(_, alone)| *alone).collect();
-    let bare = (!alone.is_empty()).then(|| {
-        let rows: u64 = alone.iter().map(|(rows, _)| rows).sum();
-        let seconds: f64 = alone.iter().map(|(_, seconds)| seconds).sum();
-        rows as f64 / seconds
-    });
-    let rows_per_second = ours.rows as f64 / ours.seconds;
-    let slice_ratio = |(count, alone): &(Count, Option<(u64, f64)>)| {
-        alone.map(|(rows, seconds)| (count.rows as f64 / count.seconds) * seconds / rows as f64)
-    };
-    Report {
-        environment: id.to_owned(),
-        environments,
-        back_end,
-        steps_per_second: ours.steps as f64 / ours.seconds,
-        rows_per_second,
-        episodes: ours.episodes,
-        bare_rows_per_second: bare,
-        ratio: bare.map(|bare| rows_per_second / bare),
-        slice_ratios: paces.iter().filter_map(slice_ratio).collect(),
+    if entry.is_actor && std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        command.env("RAYON_NUM_THREADS", "1");
     }
-}
-
-fn print(report: &Report, json: bool) {
-    if json {
-        output::json(report);
-        return;
-    }
-    output::line(&format!(
-        "{}, {} environments: {:.0} steps/s ({} episodes)",
-        report.environment, report.environments, report.steps_per_second, report.episodes
-    ));
-    if let (Some(bare), Some(ratio)) = (report.bare_rows_per_second, report.ratio) {
-        let least = report.slice_ratios.iter().copied().fold(f64::MAX, f64::min);
-        let most = report.slice_ratios.iter().copied().fold(0.0, f64::max);
-        output::line(&format!(
-            "rows that reset included: {:.0} rows/s; {} alone in Python: {bare:.0} rows/s; ratio {ratio:.3} \
-             (slices from {least:.3} to {most:.3})",
-            report.rows_per_second, report.back_end
+    let output = command
+        .arg("--stage")
+        .arg(entry.name)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| {
+            Failure::internal(format!("cannot start the stage {}: {error}", entry.name))
+        })?;
+    let Some(0) = output.status.code() else {
+        let code = output
+            .status
+            .code()
+            .and_then(|code| u8::try_from(code).ok());
+        let exit = code.map_or(Exit::Internal, Exit::Passed);
+        return Err(Failure::new(
+            exit,
+            format!("the stage {} was not measured", entry.name),
         ));
-    }
+    };
+    serde_json::from_slice(&output.stdout).map_err(Failure::internal)
 }

@@ -6,7 +6,7 @@ use springbok_actor::environment::Registry;
 
 use crate::{cli::Command, exit::Failure};
 
-pub(crate) use bench::Bench;
+pub(crate) use bench::{Bench, STAGES, Suite};
 pub(crate) use soak::Soak;
 
 mod actor;
@@ -75,7 +75,8 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Lab(lab) => lab::run(&lab, &registry),
         Command::Report { directories, out } => report::run(&directories, out.as_deref()),
         Command::Status(status) => status::run(&status),
-        Command::BenchEnvironment { layers, bench } => bench::run(&layers, bench, &registry),
+        Command::Bench { layers, suite } => bench::run(&layers, &suite, &registry),
+        Command::BenchEnvironment { layers, bench } => bench::step(&layers, bench, &registry),
         Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),
         Command::Keys(keys) => keys::run(&keys),
         Command::Envs { json } => envs::run(json, &registry),

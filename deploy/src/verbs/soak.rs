@@ -100,12 +100,7 @@ fn start(layers: &Layers, soak: &Soak, out: &Path) -> Result<Child, Failure> {
     let executable = std::env::current_exe().map_err(Failure::internal)?;
     let mut command = Command::new(executable);
     command.args(["train", "--supervised", "--no-progress"]);
-    if let Some(file) = &layers.file {
-        command.arg("--config").arg(file);
-    }
-    for set in &layers.sets {
-        command.args(["--set", set]);
-    }
+    layers.hand_on(&mut command);
     command
         .args([
             "--name",
@@ -227,7 +222,7 @@ fn kill(_pid: i32) -> bool {
 }
 
 /// Resident memory of a process.
-fn memory_mib(pid: i32) -> Option<f64> {
+pub(super) fn memory_mib(pid: i32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
         .lines()

@@ -1,5 +1,6 @@
 //! The gRPC edge of the learner: it turns messages into events for the pure state machines and knows nothing else.
 
+pub mod bare;
 mod certificates;
 mod doorkeeper;
 mod incoming;
@@ -69,7 +70,7 @@ use crate::{
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// HTTP/2 frames of unrolls. The default of 16 KiB costs several times as many wake-ups.
-const FRAME_BYTES: u32 = 64 * 1024;
+pub const FRAME_BYTES: u32 = 64 * 1024;
 
 /// A connection without traffic is asked for a sign of life this often, and has as long as that to give one.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));

@@ -1,0 +1,139 @@
+//! An actor's work: inference, and whole unrolls.
+
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use springbok_actor::rollout::{Order, Rollout};
+use springbok_common::{
+    arrays::Actions,
+    policy::ActorCritic,
+    spec::ActionSpec,
+    unroll::{Unroll, UnrollParts},
+};
+
+use super::{
+    bare::BareActor,
+    stage::{Loops, Note, Stage, repeat},
+    subject::Subject,
+};
+use crate::exit::Failure;
+
+/// Inference beside the bare forward, an unroll beside the bare loop of environments and inference.
+pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+    Ok(vec![
+        Box::new(inference(subject)?),
+        Box::new(Unrolls::new(subject)?),
+    ])
+}
+
+/// [`springbok_actor::inference::Inference::act`] beside the forward that it contains.
+fn inference(subject: &Subject) -> Result<Loops, Failure> {
+    let columns = subject.agreement.rollout.environments;
+    let network = &subject.agreement.network;
+    let vector = subject.vector()?;
+    let mut inference = subject.inference()?;
+    let mut actions = buffer(&network.action, columns);
+    let mut log_probs = vec![0.0; columns];
+    let policy = ActorCritic::new(network, subject.config.run.seed, &Device::flex());
+    let state = vec![0.0_f32; columns * network.state_len()];
+    let shape = [columns, network.observation.len()];
+    let observations = TensorData::new(vector.observations().to_f32(), shape);
+    let observations = Tensor::<2>::from_data(observations, &Device::flex());
+    let state = (!state.is_empty()).then(|| {
+        let state = TensorData::new(state, [columns, network.state_len()]);
+        Tensor::<2>::from_data(state, &Device::flex())
+    });
+    Ok(Loops {
+        case: "inference".to_owned(),
+        unit: "steps/s",
+        against: "the forward of the same network alone",
+        ours: Box::new(move || {
+            inference
+                .act(
+                    vector.observations(),
+                    vector.action_masks(),
+                    actions.as_mut(),
+                    &mut log_probs,
+                )
+                .map_err(Failure::internal)?;
+            Ok(columns as f64)
+        }),
+        ceiling: Box::new(move || {
+            let (parameters, _) = policy.act(observations.clone(), state.clone());
+            std::hint::black_box(parameters.into_data());
+            Ok(columns as f64)
+        }),
+    })
+}
+
+/// Unrolls in reused buffers, beside environments and inference without an unroll.
+struct Unrolls {
+    rollout: Rollout,
+    order: Order,
+    spare: Option<UnrollParts>,
+    bare: BareActor,
+}
+
+impl Unrolls {
+    fn new(subject: &Subject) -> Result<Self, Failure> {
+        Ok(Self {
+            rollout: subject.rollout()?,
+            order: subject.order(1),
+            spare: None,
+            bare: BareActor::new(subject)?,
+        })
+    }
+}
+
+impl Stage for Unrolls {
+    fn case(&self) -> String {
+        "unrolls".to_owned()
+    }
+
+    fn unit(&self) -> &'static str {
+        "steps/s"
+    }
+
+    fn against(&self) -> &'static str {
+        "the bare loop of environments and inference"
+    }
+
+    fn ours(&mut self, slice: Duration) -> Result<f64, Failure> {
+        let (rollout, spare) = (&mut self.rollout, &mut self.spare);
+        repeat(slice, || {
+            let filled = rollout.fill(self.order, spare.take(), &|| false);
+            let filled = filled.map_err(Failure::internal)?;
+            let steps = filled.as_ref().map_or(0, Unroll::steps);
+            *spare = filled.map(Unroll::into_parts);
+            Ok(steps as f64)
+        })
+    }
+
+    fn ceiling(&mut self, slice: Duration) -> Result<f64, Failure> {
+        repeat(slice, || self.bare.unroll())
+    }
+
+    /// Where the last unroll's time went.
+    fn notes(&self) -> Vec<Note> {
+        let Some(timing) = self.spare.as_ref().map(|parts| parts.timing) else {
+            return Vec::new();
+        };
+        let share = |part: u64| part as f64 / timing.rollout_us.max(1) as f64;
+        vec![
+            ("share of inference".to_owned(), share(timing.inference_us)),
+            (
+                "share of environments".to_owned(),
+                share(timing.environment_us),
+            ),
+        ]
+    }
+}
+
+/// Room for `rows` actions.
+pub(super) fn buffer(action: &ActionSpec, rows: usize) -> Actions {
+    let len = rows * action.len();
+    match action {
+        ActionSpec::Box { .. } => Actions::Values(vec![0.0; len]),
+        ActionSpec::Discrete(_) | ActionSpec::MultiDiscrete(_) => Actions::Indices(vec![0; len]),
+    }
+}
