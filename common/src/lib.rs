@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod config;
 pub mod credentials;
 pub mod policy;
+pub mod recording;
 pub mod telemetry;
 pub mod trace;
 pub mod wire;

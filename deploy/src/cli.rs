@@ -82,6 +82,15 @@ pub(crate) enum Command {
         /// Which, and how.
         suite: Suite,
     },
+    /// Records unrolls.
+    BenchRecord {
+        /// Where the configuration comes from.
+        layers: Layers,
+        /// Where they go.
+        path: PathBuf,
+        /// How many.
+        unrolls: usize,
+    },
     /// Measures how fast environments are stepped.
     BenchEnvironment {
         /// Where the configuration comes from.

@@ -90,6 +90,7 @@ decoders! {
     checkpoints "checkpoint",
     contents_of_checkpoints "checkpoint-content",
     stores_of_checkpoints "checkpoint-store",
+    recordings "recording",
     lives "learner-life",
     metrics "metrics",
     policies "safetensors",

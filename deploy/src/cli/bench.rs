@@ -1,6 +1,6 @@
 //! The command line of `springbok bench`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, parser::ValueSource, value_parser};
 
@@ -44,22 +44,29 @@ pub(super) fn verb() -> Clap {
     .arg(json(
         "Print one JSON object on stdout, and nothing else there",
     ));
-    suite().subcommand(environment).subcommand(soak())
+    suite()
+        .subcommand(environment)
+        .subcommand(record())
+        .subcommand(soak())
 }
 
 /// Flags of [`TRAINING_FLAGS`] that change what is measured.
 const SUITE_FLAGS: [&str; 4] = ["env", "envs-per-actor", "seed", "device"];
 
-/// All stages, or those that are named.
-fn suite() -> Clap {
+fn suite_flags() -> Vec<Arg> {
     let flags = TRAINING_FLAGS.iter();
     let flags = flags.filter(|flag| SUITE_FLAGS.contains(&flag.long));
+    flags.map(arg).collect()
+}
+
+/// All stages, or those that are named.
+fn suite() -> Clap {
     configured(
         Clap::new("bench")
             .about("Measure each stage alone, all together, and each beside a bare loop of the same work"),
     )
     .args_conflicts_with_subcommands(true)
-    .args(flags.map(arg))
+    .args(suite_flags())
     .arg(
         Arg::new("stages")
             .value_name("STAGE")
@@ -107,6 +114,29 @@ fn suite() -> Clap {
     .arg(json(
         "Print one JSON object on stdout, and nothing else there",
     ))
+}
+
+fn record() -> Clap {
+    configured(
+        Clap::new("record")
+            .about("Record unrolls that the initial policy makes, for `bench learner --recording`"),
+    )
+    .args(suite_flags())
+    .arg(
+        Arg::new("file")
+            .value_name("FILE")
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
+            .help("The file that they go to"),
+    )
+    .arg(
+        Arg::new("unrolls")
+            .long("unrolls")
+            .value_name("N")
+            .default_value("64")
+            .value_parser(value_parser!(u32).range(1..=1_000_000))
+            .help("How many"),
+    )
 }
 
 /// Seconds of a slice.
@@ -209,6 +239,13 @@ pub(super) fn command(matches: &ArgMatches) -> Option<Command> {
     let Some((part, matches)) = matches.subcommand() else {
         return Some(suite_command(matches));
     };
+    if part == "record" {
+        return Some(Command::BenchRecord {
+            layers: layers(matches),
+            path: matches.get_one("file").cloned()?,
+            unrolls: *matches.get_one::<u32>("unrolls")? as usize,
+        });
+    }
     if part == "soak" {
         return soak_command(matches);
     }

@@ -12,6 +12,7 @@ mod machine;
 mod null_learner;
 mod printed;
 mod processes;
+mod record;
 mod rollout;
 mod runner;
 mod scripted;
@@ -31,13 +32,13 @@ use std::{
 use springbok_actor::environment::Registry;
 
 pub(crate) use self::stepping::Bench;
-pub(super) use self::stepping::run as step;
 use self::{
     printed::{Report, Settings},
     runner::{Pace, Row},
-    stage::Stage,
+    stage::Cases,
     subject::Subject,
 };
+pub(super) use self::{record::run as record, stepping::run as step};
 use super::config;
 use crate::{
     cli::Layers,
@@ -50,14 +51,10 @@ struct Entry {
     name: &'static str,
     /// Whether its process computes with one thread, as an actor does.
     is_actor: bool,
-    make: fn(&Subject) -> Result<Vec<Box<dyn Stage>>, Failure>,
+    make: fn(&Subject) -> Cases,
 }
 
-const fn entry(
-    name: &'static str,
-    is_actor: bool,
-    make: fn(&Subject) -> Result<Vec<Box<dyn Stage>>, Failure>,
-) -> Entry {
+const fn entry(name: &'static str, is_actor: bool, make: fn(&Subject) -> Cases) -> Entry {
     Entry {
         name,
         is_actor,
@@ -90,7 +87,7 @@ pub(crate) const STAGES: [&str; ENTRIES.len()] = {
 };
 
 /// What to measure, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Suite {
     /// The stages; all if there is none.
     pub(crate) stages: Vec<String>,

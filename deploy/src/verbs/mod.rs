@@ -76,6 +76,11 @@ pub(crate) fn run(command: Command, registry: Arc<Registry>) -> Result<(), Failu
         Command::Report { directories, out } => report::run(&directories, out.as_deref()),
         Command::Status(status) => status::run(&status),
         Command::Bench { layers, suite } => bench::run(&layers, &suite, &registry),
+        Command::BenchRecord {
+            layers,
+            path,
+            unrolls,
+        } => bench::record(&layers, &path, unrolls, &registry),
         Command::BenchEnvironment { layers, bench } => bench::step(&layers, bench, &registry),
         Command::BenchSoak { layers, soak } => soak::run(&layers, &soak),
         Command::Keys(keys) => keys::run(&keys),

@@ -10,6 +10,7 @@ use springbok_common::{
     credentials,
     ids::RunId,
     policy::{payload_bytes, read_safetensors, write_safetensors},
+    recording::{Recording, read_recording, write_recording},
     spec::{ActionSpec, Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec},
     version::{LearnerEpoch, PolicyVersion},
 };
@@ -23,7 +24,7 @@ use springbok_learner::{
     trainer::{TrainerState, update::UpdaterState},
 };
 
-use super::{Example, scratch};
+use super::{Example, scratch, wire};
 
 fn run_id() -> RunId {
     RunId::from_bytes(&[7; 16]).expect("16 bytes")
@@ -186,6 +187,32 @@ pub(super) fn store(bytes: &[u8]) -> bool {
     let saved = store.save(5, &encoded(5)).expect("a map");
     assert!(store.disk_mut().0.contains_key(&saved));
     is_good
+}
+
+// === Recordings ===
+
+fn a_recording() -> Recording {
+    let (agreement, unroll) = wire::a_good_unroll();
+    Recording {
+        agreement,
+        unrolls: vec![unroll.clone(), unroll],
+    }
+}
+
+pub(super) fn recordings() -> Vec<Example> {
+    let bytes = write_recording(&a_recording()).expect("a small recording");
+    vec![("two", bytes)]
+}
+
+/// Unrolls that are read are written and read again unchanged.
+pub(super) fn recording(bytes: &[u8]) -> bool {
+    let Ok(read) = read_recording(bytes) else {
+        return false;
+    };
+    let written = write_recording(&read).expect("what was read");
+    let again = read_recording(&written).expect("what was written");
+    assert_eq!(again.unrolls, read.unrolls);
+    true
 }
 
 // === Other files of a run ===

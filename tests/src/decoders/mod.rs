@@ -77,6 +77,12 @@ pub const DECODERS: &[Decoder] = &[
     )),
     decoder("checkpoint-content", files::content, files::contents, 8_000),
     decoder("checkpoint-store", files::store, files::stores, 4_000),
+    sealed(decoder(
+        "recording",
+        files::recording,
+        files::recordings,
+        8_000,
+    )),
     decoder("learner-life", files::life, files::lives, 3_000),
     decoder("metrics", files::metrics, files::metrics_files, 3_000),
     decoder("safetensors", files::safetensors, files::policies, 8_000),

@@ -85,6 +85,13 @@ fn agreements() -> [Agreement; 3] {
     ]
 }
 
+/// The first of them, and what it fits.
+pub(super) fn a_good_unroll() -> (Agreement, Unroll) {
+    let [agreement, ..] = agreements();
+    let unroll = good_unrolls(1).swap_remove(0);
+    (agreement, unroll)
+}
+
 /// A good unroll for each of [`agreements`].
 fn good_unrolls(sequence: u64) -> Vec<Unroll> {
     let mut outcomes = vec![StepOutcome::Continued; 6];

@@ -3,16 +3,15 @@
 use springbok_common::wire::{encode_unroll, message_bytes};
 
 use super::{
-    stage::{Loops, MIB, Stage},
+    stage::{Cases, Loops, MIB},
     subject::Subject,
 };
-use crate::exit::Failure;
 
 /// What the ceiling of everything that moves bytes is.
 pub(super) const MEMCPY: &str = "memcpy of as many bytes";
 
 /// The two steps of it, together and one alone.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let unroll = subject.unrolls(1)?.remove(0);
     let encoded = message_bytes(&encode_unroll(&unroll));
     let mib = encoded.len() as f64 / MIB;

@@ -11,7 +11,7 @@ use springbok_actor::{
 use springbok_common::arrays::{Actions, Elements};
 
 use super::{
-    stage::{Stage, repeat},
+    stage::{Cases, Stage, repeat},
     stepping::{play, table},
     subject::Subject,
 };
@@ -21,7 +21,7 @@ use crate::exit::Failure;
 const PICTURES: &str = "observation_shape = [4, 84, 84]\nelement = \"uint8\"";
 
 /// The configured environment; with time for it, all that are built in, too.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let environment = &subject.config.environment;
     let mut cases: Vec<Box<dyn Stage>> = Vec::new();
     if is_python(&environment.id) {

@@ -16,7 +16,7 @@ use springbok_learner::{
 
 use super::{
     encode::{MEMCPY, copying},
-    stage::{Loops, MIB, Stage},
+    stage::{Cases, Loops, MIB},
     subject::{Subject, assemble},
 };
 use crate::exit::Failure;
@@ -25,7 +25,7 @@ use crate::exit::Failure;
 const ADMITTED: u64 = 64;
 
 /// Each step alone, then all of them.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let unrolls = subject.unrolls(subject.config.learner.batch_unrolls)?;
     let encoded: Vec<_> = unrolls
         .iter()

@@ -15,7 +15,8 @@ use springbok_learner::{
 use super::{
     arithmetic::{BACKWARD, Product, multiply_adds},
     bare::BareLearner,
-    stage::{Note, Stage, repeat},
+    record,
+    stage::{Cases, Note, Stage, repeat},
     subject::{Subject, assemble, seconds},
 };
 use crate::exit::Failure;
@@ -24,13 +25,17 @@ use crate::exit::Failure;
 const TIMES: usize = 9;
 
 /// An update on experience of the initial policy, one on a recording if there is one, and the arithmetic.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let unrolls = subject.unrolls(subject.config.learner.batch_unrolls)?;
     let arithmetic = Arithmetic::new(subject, &subject.batch(&unrolls));
-    Ok(vec![
-        Box::new(Update::new(subject, "update", unrolls)),
-        Box::new(arithmetic),
-    ])
+    let mut cases: Vec<Box<dyn Stage>> = vec![Box::new(Update::new(subject, "update", unrolls))];
+    if let Some(path) = &subject.recording {
+        let mut recorded = record::read(path, subject)?.unrolls;
+        recorded.truncate(subject.config.learner.batch_unrolls);
+        cases.push(Box::new(Update::new(subject, "update, recorded", recorded)));
+    }
+    cases.push(Box::new(arithmetic));
+    Ok(cases)
 }
 
 /// One update after the other on the same batch.

@@ -124,8 +124,8 @@ fn head(report: &Report) -> Vec<String> {
             settings.device,
         ),
         format!(
-            "medians of {} rounds (ours, ours, ceiling) of {} s each; compare ratios, not rates: those are this machine's, \
-             at this hour",
+            "medians of {} rounds (ours, ours, ceiling) of {} s each, where there are processes to start fewer and longer \
+             ones; compare ratios, not rates: those are this machine's, at this hour",
             settings.rounds, settings.slice_s
         ),
     ];

@@ -13,13 +13,13 @@ use springbok_common::{
 
 use super::{
     bare::BareActor,
-    stage::{Loops, Note, Stage, repeat},
+    stage::{Cases, Loops, Note, Stage, repeat},
     subject::Subject,
 };
 use crate::exit::Failure;
 
 /// Inference beside the bare forward, an unroll beside the bare loop of environments and inference.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     Ok(vec![
         Box::new(inference(subject)?),
         Box::new(Unrolls::new(subject)?),

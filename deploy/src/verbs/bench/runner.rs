@@ -91,6 +91,10 @@ pub(super) struct Row {
     pub(super) a_a: Spread,
     /// What the ceiling is.
     pub(super) against: String,
+    /// Seconds of a slice.
+    pub(super) slice_s: f64,
+    /// Rounds of slices.
+    pub(super) rounds: u32,
     /// What else was seen.
     #[serde(default)]
     pub(super) notes: BTreeMap<String, f64>,
@@ -125,6 +129,8 @@ pub(super) fn measure(stage: &str, case: &mut dyn Stage, pace: &Pace) -> Result<
         ratio_of_rounds: Spread::of(ratios),
         a_a: Spread::of(equals),
         against: case.against().to_owned(),
+        slice_s: pace.slice.as_secs_f64(),
+        rounds: pace.rounds.max(1),
         notes: case.notes().into_iter().collect(),
     })
 }

@@ -17,7 +17,7 @@ use super::{
     encode::{MEMCPY, copying},
     null_learner::NullLearner,
     scripted::listener,
-    stage::{Loops, MIB, Note, Stage, repeat},
+    stage::{Cases, Loops, MIB, Note, Stage, repeat},
     subject::Subject,
     transport::socket,
 };
@@ -29,7 +29,7 @@ const ACTORS: [usize; 3] = [1, 8, 64];
 const DELIVERY_MAX: Duration = Duration::from_secs(20);
 
 /// Encoding, receiving, loading, and all actors together.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let snapshot = subject.snapshot();
     let mib = snapshot.payload().len() as f64 / MIB;
     let network = &subject.agreement.network;

@@ -36,6 +36,9 @@ pub(super) trait Stage {
     }
 }
 
+/// What there is to measure of a stage.
+pub(super) type Cases = Result<Vec<Box<dyn Stage>>, Failure>;
+
 /// A piece of work, which gives the units that it did.
 pub(super) type Work = Box<dyn FnMut() -> Result<f64, Failure>>;
 

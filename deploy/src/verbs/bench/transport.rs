@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use super::{
     null_learner::NullLearner,
     scripted::{Habits, world},
-    stage::{MIB, Note, Stage},
+    stage::{Cases, MIB, Note, Stage},
     subject::Subject,
 };
 use crate::{exit::Failure, verbs::runtime};
@@ -41,7 +41,7 @@ const FRAMED_KIB: usize = 1024;
 const READ_BYTES: usize = 256 * 1024;
 
 /// Messages of the configured environment, of several sizes, and in frames of several sizes.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let own = subject.unrolls(1)?.remove(0);
     let configured = subject.config.actor.outbox_unrolls;
     let mut cases: Vec<Box<dyn Stage>> = Vec::new();

@@ -14,7 +14,7 @@ use super::{
     crowd::Crowd,
     processes::{Run, rate},
     runner::Pace,
-    stage::{Note, Stage},
+    stage::{Cases, Note, Stage},
     subject::Subject,
 };
 use crate::{cli::Layers, exit::Failure};
@@ -28,13 +28,13 @@ const SLICES: u32 = 10;
 const ROUNDS_MAX: u32 = 3;
 
 /// As many actors as are configured.
-pub(super) fn cases(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn cases(subject: &Subject) -> Cases {
     let actors = subject.config.actor.count;
     Ok(vec![Box::new(Whole::new(subject, actors)?)])
 }
 
 /// Ever more actors; then a crowd of sessions.
-pub(super) fn scaling(subject: &Subject) -> Result<Vec<Box<dyn Stage>>, Failure> {
+pub(super) fn scaling(subject: &Subject) -> Cases {
     let counts = if subject.pace.is_quick {
         &ACTORS[..ACTORS_QUICK]
     } else {
@@ -117,6 +117,7 @@ impl Stage for Whole {
     fn notes(&self) -> Vec<Note> {
         let lag = self.summary["lag"]["mean"].as_f64();
         let shares = self.summary["time"].as_object().into_iter().flatten();
+        let shares = shares.filter(|(name, _)| *name != "queue_fill");
         let shares = shares.filter_map(|(name, value)| {
             Some((
                 format!("share of {}", name.replace('_', " ")),
