@@ -25,7 +25,7 @@ fn pages() -> Vec<String> {
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut pages: Vec<_> = names.filter(|name| name.ends_with(".md")).collect();
     pages.sort();
-    assert_eq!(pages.len(), 7, "{pages:?}");
+    assert_eq!(pages.len(), 8, "{pages:?}");
     pages
 }
 

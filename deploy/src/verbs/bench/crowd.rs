@@ -42,6 +42,8 @@ const PAUSE_PER_SESSION: Duration = Duration::from_millis(4);
 const START_MAX: Duration = Duration::from_secs(120);
 /// Between two looks at them.
 const POLL: Duration = Duration::from_millis(20);
+/// Acknowledgements without which a slice says nothing.
+const HEARD_MIN: u64 = 20;
 /// Unrolls in a batch and in the queue: a learner that is not the bottleneck.
 const BATCH_UNROLLS: usize = 16;
 
@@ -108,10 +110,7 @@ impl Stage for Crowd {
             Some(there) => there,
             None => There::gather(&self.subject, self.config(), self.sessions, self.pause())?,
         };
-        let (before, begun) = (there.heard.count(), Instant::now());
-        there.heard.forget();
-        thread::sleep(slice);
-        let rate = (there.heard.count() - before) as f64 / begun.elapsed().as_secs_f64();
+        let rate = there.heard.rate(slice)?;
         self.notes = there.notes();
         self.there = Some(there);
         Ok(rate)
@@ -151,6 +150,20 @@ impl Heard {
         if latencies.len() < LATENCIES_MAX {
             latencies.push(latency.as_secs_f64());
         }
+    }
+
+    /// Acknowledgements each second, for about `slice`; of these alone the latencies are kept.
+    fn rate(&self, slice: Duration) -> Result<f64, Failure> {
+        let (before, begun) = (self.count(), Instant::now());
+        self.forget();
+        thread::sleep(slice);
+        while self.count() < before + HEARD_MIN {
+            if begun.elapsed() > slice + START_MAX {
+                return Err(Failure::internal("the crowd is not acknowledged any more"));
+            }
+            thread::sleep(POLL);
+        }
+        Ok((self.count() - before) as f64 / begun.elapsed().as_secs_f64())
     }
 
     fn forget(&self) {

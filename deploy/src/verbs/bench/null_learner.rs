@@ -29,7 +29,7 @@ use crate::{exit::Failure, verbs::runtime};
 /// Longest wait of the counting thread before it looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
 /// The longest that nothing may arrive in a slice.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A learner without a trainer.
 pub(super) struct NullLearner {

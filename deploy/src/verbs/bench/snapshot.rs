@@ -26,7 +26,7 @@ use crate::exit::Failure;
 /// Actors that a version is sent to.
 const ACTORS: [usize; 3] = [1, 8, 64];
 /// The longest that a version may be on its way.
-const DELIVERY_MAX: Duration = Duration::from_secs(20);
+const DELIVERY_MAX: Duration = Duration::from_secs(60);
 
 /// Encoding, receiving, loading, and all actors together.
 pub(super) fn cases(subject: &Subject) -> Cases {

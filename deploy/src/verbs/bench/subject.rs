@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Subject {
     pub(super) run_id: RunId,
     /// Where the configuration came from, for other processes.
     pub(super) layers: Layers,
+    /// What [`Self::snapshot`] makes: large orthogonal matrices take seconds.
+    initial: OnceLock<ParameterSnapshot>,
 }
 
 impl Subject {
@@ -79,6 +81,7 @@ impl Subject {
             recording: suite.recording.clone(),
             run_id: RunId::random(),
             layers: layers.clone(),
+            initial: OnceLock::new(),
         })
     }
 
@@ -117,6 +120,7 @@ impl Subject {
                 environment: spec,
             },
             config,
+            initial: OnceLock::new(),
             ..self.clone()
         })
     }
@@ -166,14 +170,17 @@ impl Subject {
 
     /// The policy that the learner would begin with, as it would publish it.
     pub(super) fn snapshot(&self) -> ParameterSnapshot {
-        let network = &self.agreement.network;
-        let policy = ActorCritic::new(network, self.config.run.seed, &Device::flex());
-        ParameterSnapshot::seal(
-            LearnerEpoch::FIRST,
-            PolicyVersion(0),
-            layout_fingerprint(network),
-            export_flat(&policy),
-        )
+        let make = || {
+            let network = &self.agreement.network;
+            let policy = ActorCritic::new(network, self.config.run.seed, &Device::flex());
+            ParameterSnapshot::seal(
+                LearnerEpoch::FIRST,
+                PolicyVersion(0),
+                layout_fingerprint(network),
+                export_flat(&policy),
+            )
+        };
+        self.initial.get_or_init(make).clone()
     }
 
     /// The policy of an actor, with the parameters of [`Self::snapshot`].
