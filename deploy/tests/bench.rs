@@ -108,7 +108,8 @@ fn recorded_unrolls_are_trained_on_under_the_same_configuration_only() {
 
     let other = [&tiny[..], &["--recording", path, "--env", "Catch"]].concat();
     refused(&other, "another environment, network or shape");
-    let more = ["--recording", path, "--set", "learner.batch_unrolls=4"];
+    let four = ["learner.queue_unrolls=4", "learner.batch_unrolls=4"];
+    let more = ["--recording", path, "--set", four[0], "--set", four[1]];
     refused(
         &[&tiny[..], &more].concat(),
         "has 3 unrolls, but a batch takes 4",

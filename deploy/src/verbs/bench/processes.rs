@@ -59,7 +59,12 @@ impl Run {
         let begun = Instant::now();
         let trains = |row: &Value| row["actors/present"].as_f64() >= Some(actors as f64);
         // A rate takes two rows.
-        while rows(&self.metrics()).iter().filter(|row| trains(row)).count() < 2 {
+        while rows(&self.metrics())
+            .iter()
+            .filter(|row| trains(row))
+            .count()
+            < 2
+        {
             if let Some(status) = self.launcher.try_wait().map_err(Failure::internal)? {
                 return Err(Failure::internal(format!("the run ended early: {status}")));
             }
