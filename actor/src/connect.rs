@@ -113,12 +113,12 @@ impl Seeker {
     /// Prepares for the learner at `options.learner`; connects to nothing.
     ///
     /// # Errors
-    /// The address is not an http or https URL, or does not go with the certificates and tokens.
+    /// The address is no http, https or unix URL, or does not go with the certificates and tokens.
     pub(crate) fn new(options: &ActorOptions, world: &World) -> Result<Self, ActorError> {
         let (url, security) = (options.learner.clone(), options.security.clone());
-        let endpoint = endpoint(&url)?;
+        let endpoint = endpoint(&url, options.window_bytes)?;
         let credentials = security.credentials()?;
-        if let Err(cause) = security.guard(endpoint.clone(), &credentials) {
+        if let Err(cause) = security.guard(&url, endpoint.clone(), &credentials) {
             return Err(ActorError::Address { url, cause });
         }
         Ok(Self {
@@ -200,7 +200,9 @@ impl Seeker {
         let credentials = self.security.credentials();
         let credentials =
             credentials.map_err(|error| Failure::Passing(error.to_string().into()))?;
-        let endpoint = self.security.guard(self.endpoint.clone(), &credentials);
+        let endpoint = self
+            .security
+            .guard(&self.url, self.endpoint.clone(), &credentials);
         let channel = within((self.dial)(
             endpoint.map_err(|cause| Failure::Passing(cause.into()))?,
         ))

@@ -14,7 +14,7 @@ use crate::{
 /// What an actor is started with; everything else comes from its learner.
 #[derive(Clone)]
 pub struct ActorOptions {
-    /// Where the learner listens, such as `http://127.0.0.1:5555`.
+    /// Where the learner listens, such as `http://127.0.0.1:5555`, or `unix:/path` on this machine.
     pub learner: String,
     /// Place of this actor among those of its launcher; `None`: the learner picks the next free one.
     pub index: Option<u32>,
@@ -28,6 +28,8 @@ pub struct ActorOptions {
     pub learner_wait_max: Duration,
     /// How long one step of built-in environments may take; Python environments have a limit of their own.
     pub step_max: Duration,
+    /// Bytes of parameters that may be on their way: the windows of HTTP/2.
+    pub window_bytes: usize,
     /// What it trusts and shows.
     pub security: Security,
 }

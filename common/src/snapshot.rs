@@ -3,14 +3,19 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::version::{LearnerEpoch, PolicyVersion};
+use crate::{
+    config::SnapshotEncoding,
+    policy::{FlatLayout, Misfit},
+    version::{LearnerEpoch, PolicyVersion},
+};
 
-/// Parameters of one version: little-endian f32 in layout order. Its length and checksum have been verified.
+/// Parameters of one version, in layout order. Their length and checksum have been verified.
 #[derive(Debug, Clone)]
 pub struct ParameterSnapshot {
     epoch: LearnerEpoch,
     version: PolicyVersion,
     layout: u64,
+    encoding: SnapshotEncoding,
     checksum: u64,
     payload: Bytes,
 }
@@ -49,28 +54,37 @@ pub enum SnapshotFault {
 }
 
 impl ParameterSnapshot {
-    /// Seals parameters that this process made itself.
+    /// Seals parameters that this process made itself: little-endian f32 in layout order.
     #[must_use]
     pub fn seal(epoch: LearnerEpoch, version: PolicyVersion, layout: u64, payload: Bytes) -> Self {
+        Self::seal_in(SnapshotEncoding::F32, epoch, version, layout, payload)
+    }
+
+    /// Seals parameters that are in `encoding` already.
+    #[must_use]
+    pub fn seal_in(
+        encoding: SnapshotEncoding,
+        epoch: LearnerEpoch,
+        version: PolicyVersion,
+        layout: u64,
+        payload: Bytes,
+    ) -> Self {
         let checksum = xxh3_64(&payload);
         Self {
             epoch,
             version,
             layout,
+            encoding,
             checksum,
             payload,
         }
     }
 
-    /// Accepts parameters from elsewhere if they fit the network here and arrived whole.
+    /// Accepts parameters from elsewhere if they fit the network here and arrived whole; they are f32 then.
     ///
     /// # Errors
     /// A [`SnapshotFault`] that says what does not fit.
-    pub fn verify(
-        received: Self,
-        layout: u64,
-        payload_bytes: usize,
-    ) -> Result<Self, SnapshotFault> {
+    pub fn verify(received: Self, layout: u64, flat: &FlatLayout) -> Result<Self, SnapshotFault> {
         let version = received.version;
         if received.layout != layout {
             return Err(SnapshotFault::Layout {
@@ -79,17 +93,20 @@ impl ParameterSnapshot {
                 expected: layout,
             });
         }
-        if received.payload.len() != payload_bytes {
-            return Err(SnapshotFault::Length {
-                version,
-                got: received.payload.len(),
-                expected: payload_bytes,
-            });
-        }
         if xxh3_64(&received.payload) != received.checksum {
             return Err(SnapshotFault::Checksum { version });
         }
-        Ok(received)
+        let unpacked = flat.unpack(received.encoding, &received.payload);
+        let payload = unpacked.map_err(|Misfit { got, expected }| SnapshotFault::Length {
+            version,
+            got,
+            expected,
+        })?;
+        Ok(Self {
+            encoding: SnapshotEncoding::F32,
+            payload,
+            ..received
+        })
     }
 
     /// As it came from the wire, before [`Self::verify`].
@@ -97,6 +114,7 @@ impl ParameterSnapshot {
         epoch: LearnerEpoch,
         version: PolicyVersion,
         layout: u64,
+        encoding: SnapshotEncoding,
         checksum: u64,
         payload: Bytes,
     ) -> Self {
@@ -104,6 +122,7 @@ impl ParameterSnapshot {
             epoch,
             version,
             layout,
+            encoding,
             checksum,
             payload,
         }
@@ -127,13 +146,19 @@ impl ParameterSnapshot {
         self.layout
     }
 
-    /// XXH3-64 over the payload.
+    /// What the payload is in.
+    #[must_use]
+    pub fn encoding(&self) -> SnapshotEncoding {
+        self.encoding
+    }
+
+    /// XXH3-64 over the payload as it travels.
     #[must_use]
     pub fn checksum(&self) -> u64 {
         self.checksum
     }
 
-    /// Little-endian f32 values in layout order.
+    /// The numbers in layout order, little-endian, in their [encoding](Self::encoding); f32 once they were received.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.payload

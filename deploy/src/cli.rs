@@ -306,7 +306,7 @@ fn actor_verb() -> Clap {
                 .value_name("URL")
                 .required(true)
                 .help(
-                    "Address of the learner, such as http://127.0.0.1:5005 or https://learner:5005",
+                    "Address of the learner, such as http://127.0.0.1:5005, https://learner:5005 or unix:/run/learner",
                 ),
         )
         .args(security::actor_arguments())

@@ -197,6 +197,7 @@ mod tests {
             rejected: BTreeMap::new(),
             ledger_imbalance: 0,
             quarantine: QuarantineSummary::default(),
+            traffic: Default::default(),
             actors: ActorCounts {
                 joined: 3,
                 left: 2,

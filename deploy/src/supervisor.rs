@@ -4,7 +4,6 @@
 //! holds a pipe from it as stdin. Closing that pipe asks for a drain; the kernel closes it too if the launcher dies.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,9 +30,11 @@ use crate::{
 
 mod child;
 mod restart;
+mod socket;
 
 use child::{Ended, Program};
 use restart::RestartPolicy;
+use socket::url_for_actors;
 
 /// The longest that the learner may take until it listens: it may have to look for a GPU first.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -57,8 +58,10 @@ enum Phase {
 pub(crate) struct Plan {
     /// Actors.
     pub(crate) actors: usize,
-    /// How they speak to the learner: "http" or "https".
+    /// How they speak to the learner over TCP: "http" or "https".
     pub(crate) scheme: &'static str,
+    /// Whether they get a Unix socket of their own.
+    pub(crate) private_socket: bool,
     /// Times that a learner that was killed is started again.
     pub(crate) learner_restarts_max: u64,
     /// Whether the learner goes on with what is in the run directory.
@@ -145,7 +148,7 @@ impl Supervision {
         progress: Arc<Progress>,
         stops: Stops,
     ) -> Result<Self, Failure> {
-        let program = Arc::new(Program::new(directory)?);
+        let program = Arc::new(Program::new(directory, plan.private_socket)?);
         let (phase, _) = watch::channel(Phase::Running);
         let mut supervision = Self {
             program,
@@ -271,11 +274,13 @@ impl Supervision {
     fn on_event(&mut self, event: LearnerEvent) {
         self.progress.event(&event);
         match event {
-            LearnerEvent::Listening { address, .. } => {
+            LearnerEvent::Listening { address, unix, .. } => {
                 if *self.phase.borrow() == Phase::Running {
                     self.deadline = None;
                     if self.address.is_none() {
-                        self.start_actors(&local_url(self.plan.scheme, &address));
+                        let url = url_for_actors(self.plan.scheme, &address, unix.as_deref());
+                        self.program.log.line(&format!("actors connect to {url}"));
+                        self.start_actors(&url);
                     }
                     self.address = Some(address);
                 }
@@ -363,21 +368,6 @@ impl Supervision {
             },
         }
     }
-}
-
-/// Where actors of this machine reach a learner that listens on `address`.
-fn local_url(scheme: &str, address: &str) -> String {
-    let mut address = address.to_owned();
-    if let Ok(mut socket) = address.parse::<SocketAddr>() {
-        // Listening everywhere is no place to connect to, and in no certificate.
-        match socket.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => socket.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => socket.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        address = socket.to_string();
-    }
-    format!("{scheme}://{address}")
 }
 
 /// The next of `sent`; waits for ever where nothing is sent any more.

@@ -18,6 +18,7 @@ use crate::{
     quarantine::{Origin, Quarantine, Sentence},
     roster::{JoinRefusal, Place, Roster},
     steered::Steered,
+    traffic::TrafficCounts,
 };
 
 /// Unrolls that an actor may skip at once. No honest actor skips more than its outbox; the limit keeps invented
@@ -97,6 +98,8 @@ pub struct Admission {
     pub steered: Steered,
     /// Who is kept out.
     pub quarantine: Quarantine,
+    /// What went over the wire.
+    pub traffic: TrafficCounts,
 }
 
 impl Admission {
@@ -109,6 +112,7 @@ impl Admission {
             ledger: Ledger::default(),
             steered: Steered::default(),
             quarantine: Quarantine::default(),
+            traffic: TrafficCounts::default(),
         }
     }
 

@@ -6,9 +6,9 @@
 //! * a limit on the lag with which anything in flight could be trained. With version V, n unrolls in flight after the
 //!   grant and batches of B, the last of them is trained at version V + ceil(n / B) - 1, whichever of them that is. So no
 //!   lag exceeds L as long as `V + ceil(n / B) - 1 <= s + L`, with s the oldest stamp in flight. The stamp of an unroll
-//!   that has not arrived is taken to be the version before the one published last, whose successor may still be on its
-//!   way to the actor. (Where a batch makes R versions, ceil(n / B) is R times as much, and so is what is on its way; what
-//!   is served late on purpose is older by that.)
+//!   that has not arrived is taken to be the version that was published before the last, whose successor may still be on
+//!   its way to the actor. (Where a batch makes R versions, ceil(n / B) is R times as much, and so is what is on its way;
+//!   what is served late on purpose is older by that.)
 //!
 //! The first unrolls of a new actor, an outbox full, are asked for too: it is sent no parameters before all are granted.
 //! Neither limit can deadlock. The budget never forbids a batch less one, which may wait for its last, and an outbox full,
@@ -70,8 +70,8 @@ pub struct Gate<A> {
     limits: GateLimits,
     /// The learner's version.
     version: u64,
-    /// The version published last.
-    published: u64,
+    /// The versions published last, oldest first: of those that are `versions_per_batch` older than the newest, the newest.
+    published: VecDeque<u64>,
     streams: BTreeMap<A, Stream>,
     /// Arrived and not yet trained or dropped: how many of each version.
     waiting: BTreeMap<u64, usize>,
@@ -87,7 +87,7 @@ impl<A: Ord + Copy> Gate<A> {
         Self {
             limits,
             version: 0,
-            published: 0,
+            published: VecDeque::new(),
             streams: BTreeMap::new(),
             waiting: BTreeMap::new(),
             held: VecDeque::new(),
@@ -161,7 +161,13 @@ impl<A: Ord + Copy> Gate<A> {
     /// The learner is at `version`, and the actors are sent `published`.
     pub fn advance(&mut self, version: u64, published: u64) {
         self.version = version;
-        self.published = published;
+        if self.published.back() != Some(&published) {
+            self.published.push_back(published);
+        }
+        let certain = published.saturating_sub(self.limits.versions_per_batch);
+        while self.published.get(1).is_some_and(|next| *next <= certain) {
+            self.published.pop_front();
+        }
     }
 
     /// An acknowledgement for `actor` is ready to go.
@@ -231,8 +237,8 @@ impl<A: Ord + Copy> Gate<A> {
 
     /// The oldest version that an unroll which is begun now can be made with.
     fn oldest_stamp_now(&self) -> u64 {
-        let behind = self.limits.versions_per_batch + self.limits.served_behind;
-        self.published.saturating_sub(behind)
+        let certain = self.published.front().copied().unwrap_or_default();
+        certain.saturating_sub(self.limits.served_behind)
     }
 
     fn admits_another(&self) -> bool {
@@ -381,15 +387,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_published_long_ago_may_still_be_what_an_actor_has() {
+        let now = Instant::now();
+        let mut gate = gate(1, None, Some(8));
+        gate.advance(4, 4);
+        gate.advance(8, 8);
+        // Begun with version 4, while 8 is on its way: the last of five is trained at 12.
+        let begun = |gate: &mut Gate<u32>| {
+            (0..9).for_each(|actor| gate.open(actor, 1, now));
+            gate.grant(now);
+            gate.in_flight()
+        };
+        assert_eq!(begun(&mut gate), 5);
+        // In a life of the learner that begins at 8 there is nothing older.
+        let mut next_life = Gate::new(gate.limits());
+        next_life.advance(8, 8);
+        assert_eq!(begun(&mut next_life), 9);
+    }
+
+    #[test]
     fn no_lag_exceeds_the_limit_in_any_pipeline() {
-        for (limit, batch, outbox, slow) in [
-            (1, 1, 1, 1.0),
-            (2, 2, 1, 9.0),
-            (3, 2, 2, 30.0),
-            (4, 4, 3, 3.0),
+        for (limit, batch, outbox, slow, publish_interval) in [
+            (1, 1, 1, 1.0, 1),
+            (2, 2, 1, 9.0, 1),
+            (3, 2, 2, 30.0, 1),
+            (4, 4, 3, 3.0, 1),
+            // The least for this interval, and more: see the checks of the configuration.
+            (7, 2, 1, 9.0, 4),
+            (9, 1, 1, 1.0, 4),
         ] {
             let mut plan = Plan::new(6, 1.0, 0.3);
             plan.unroll_s[5] = slow;
+            plan.publish_interval = publish_interval;
             (plan.batch, plan.queue, plan.outbox) = (batch, 2 * batch, outbox);
             plan.lag_versions_max = Some(limit);
             let paced = steady(plan.clone());

@@ -100,6 +100,14 @@ pub struct Governor {
     window: Window,
     sums: (f64, f64, u64),
     moves: u64,
+    /// The smallest publish interval; configured, and no part of a checkpoint.
+    #[serde(skip, default = "every_version")]
+    interval_min: f64,
+}
+
+/// The publish interval that is usual.
+fn every_version() -> f64 {
+    1.0
 }
 
 impl Governor {
@@ -117,14 +125,36 @@ impl Governor {
             lag_target,
             // The batch in training and as many as make the lag.
             budget: batch * (lag_target + 1.0),
-            interval: 1.0,
+            interval: every_version(),
             budget_owed: 0.0,
             interval_owed: 0.0,
             settling: 0,
             window: Window::default(),
             sums: (0.0, 0.0, 0),
             moves: 0,
+            interval_min: every_version(),
         }
+    }
+
+    /// The same, which never publishes more often than every `versions`.
+    #[must_use]
+    pub fn publishing_at_most_every(self, versions: u64) -> Self {
+        let interval_min = (versions.max(1) as f64).min(INTERVAL_MAX);
+        Self {
+            interval: interval_min,
+            interval_min,
+            ..self
+        }
+    }
+
+    /// Goes on from `saved`.
+    pub fn restore(&mut self, saved: Self) {
+        let interval_min = self.interval_min;
+        *self = Self {
+            interval: saved.interval.max(interval_min),
+            interval_min,
+            ..saved
+        };
     }
 
     /// What is held.
@@ -188,10 +218,10 @@ impl Governor {
         let before = (self.budget, self.interval);
         if error.abs() > DEAD_BAND * self.lag_target {
             self.correct(GAIN * error, held, in_flight);
-        } else if held && self.interval > 1.0 {
+        } else if held && self.interval > self.interval_min {
             // The lag is right, but part of it is made by publishing rarely while actors are held back for it: the
             // budget makes the same lag with a higher throughput.
-            let versions = (0.5_f64).min((self.interval - 1.0) / 2.0);
+            let versions = (0.5_f64).min((self.interval - self.interval_min) / 2.0);
             self.interval -= 2.0 * versions;
             self.budget += self.batch * versions;
         }
@@ -212,8 +242,8 @@ impl Governor {
             }
             return;
         }
-        let rest = versions + (self.interval - 1.0) / 2.0;
-        self.interval = (self.interval + 2.0 * versions).max(1.0);
+        let rest = versions + (self.interval - self.interval_min) / 2.0;
+        self.interval = (self.interval + 2.0 * versions).max(self.interval_min);
         if rest < 0.0 {
             let used = if held {
                 self.budget

@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod algorithm;
 pub mod books;
+pub mod cadence;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
@@ -36,6 +37,7 @@ pub mod summary;
 mod testing;
 mod time;
 pub mod traced;
+pub mod traffic;
 pub mod trainer;
 pub mod verdict;
 pub mod watchdog;
@@ -46,6 +48,7 @@ pub use self::{
     error::LearnerError,
     run::{LearnerOptions, PolicyDescription, run},
     security::Security,
+    service::LocalListener,
     summary::{LearnerEvent, Progress, Summary},
 };
 

@@ -107,6 +107,11 @@ metrics! {
     LogRatioLagZero = "health/max_abs_log_ratio_lag0", Gauge, "nat", "Largest disagreement between actor and learner on steps without lag.";
     LogRatioLagZeroMean = "health/mean_abs_log_ratio_lag0", Gauge, "nat", "Mean disagreement between actor and learner on steps without lag.";
     QueueFill = "queue/fill", Gauge, "1", "Share of the queue's places that are taken.";
+    SnapshotsPublished = "snapshots/published", Counter, "snapshots", "Versions published in this life of the learner.";
+    SnapshotsSent = "snapshots/sent", Counter, "snapshots", "Snapshots sent in this life of the learner, to all actors together.";
+    SnapshotsConflated = "snapshots/conflated", Counter, "snapshots", "Publications that an actor was not sent because a newer one came first, of all actors together.";
+    BytesUp = "network/bytes_up", Counter, "bytes", "Messages with unrolls received in this life of the learner, without what HTTP/2 and TLS add.";
+    BytesDown = "network/bytes_down", Counter, "bytes", "Messages with parameters sent in this life of the learner, without what HTTP/2 and TLS add.";
     Actors = "actors/present", Gauge, "actors", "Actors that have a place.";
     ActorsQuarantined = "actors/quarantined", Gauge, "actors", "Places that are kept out because of poisoned unrolls.";
     QuarantineStrikes = "quarantine/strikes", Counter, "unrolls", "Poisoned unrolls so far: refused for their content.";

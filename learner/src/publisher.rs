@@ -5,6 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use springbok_common::{
+    config::SnapshotEncoding,
+    policy::FlatLayout,
     snapshot::ParameterSnapshot,
     version::{LearnerEpoch, PolicyVersion},
 };
@@ -19,6 +21,8 @@ pub struct Shelf {
     /// Published versions, oldest first; never empty.
     snapshots: Arc<VecDeque<ParameterSnapshot>>,
     newest: ParameterSnapshot,
+    /// Publications so far.
+    number: u64,
 }
 
 impl Shelf {
@@ -26,6 +30,12 @@ impl Shelf {
     #[must_use]
     pub fn newest(&self) -> &ParameterSnapshot {
         &self.newest
+    }
+
+    /// Publications so far, this one included. A reader that knows of fewer by more than one has skipped some.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The snapshot `versions` behind the newest, or the next one after it where not every version is published; the
@@ -46,6 +56,7 @@ pub struct Publisher {
     epoch: LearnerEpoch,
     layout: u64,
     past_versions: usize,
+    packing: Option<(SnapshotEncoding, FlatLayout)>,
     sender: watch::Sender<Option<Shelf>>,
 }
 
@@ -58,19 +69,46 @@ impl Publisher {
             epoch,
             layout,
             past_versions,
+            packing: None,
             sender,
         };
         (publisher, receiver)
     }
 
-    /// What is on the shelf, oldest first.
+    /// The same with snapshots in `encoding`, of parameters that lie as `flat` says.
+    #[must_use]
+    pub fn in_encoding(self, encoding: SnapshotEncoding, flat: FlatLayout) -> Self {
+        Self {
+            packing: Some((encoding, flat)),
+            ..self
+        }
+    }
+
+    /// What is on the shelf, oldest first: little-endian f32, rounded where it was published so.
     #[must_use]
     pub fn stock(&self) -> Vec<(PolicyVersion, Bytes)> {
         let shelf = self.sender.borrow();
         let snapshots = shelf.iter().flat_map(|shelf| shelf.snapshots.iter());
         snapshots
-            .map(|snapshot| (snapshot.version(), snapshot.payload().clone()))
+            .map(|snapshot| (snapshot.version(), self.unpacked(snapshot)))
             .collect()
+    }
+
+    fn unpacked(&self, snapshot: &ParameterSnapshot) -> Bytes {
+        let payload = snapshot.payload();
+        let flat = self.packing.as_ref().map(|(_, flat)| flat);
+        let unpacked = flat.and_then(|flat| flat.unpack(snapshot.encoding(), payload).ok());
+        unpacked.unwrap_or_else(|| payload.clone())
+    }
+
+    /// Seals `payload`, little-endian f32, as it is to travel; as it is if it is of another network than was announced.
+    fn seal(&self, version: PolicyVersion, payload: Bytes) -> ParameterSnapshot {
+        let packed = self.packing.as_ref().and_then(|(encoding, flat)| {
+            let packed = flat.pack(*encoding, &payload).ok()?;
+            Some((*encoding, packed))
+        });
+        let (encoding, payload) = packed.unwrap_or((SnapshotEncoding::F32, payload));
+        ParameterSnapshot::seal_in(encoding, self.epoch, version, self.layout, payload)
     }
 
     /// Makes `payload`, little-endian f32 in layout order, the newest version. Publishing a version again wakes the
@@ -87,14 +125,15 @@ impl Publisher {
         version: PolicyVersion,
         payload: Bytes,
     ) {
-        let seal =
-            |(version, payload)| ParameterSnapshot::seal(self.epoch, version, self.layout, payload);
-        let newest = seal((version, payload));
-        let mut snapshots = match self.sender.borrow().as_ref() {
-            Some(shelf) => shelf.snapshots.as_ref().clone(),
-            None => VecDeque::new(),
+        let newest = self.seal(version, payload);
+        let (mut snapshots, number) = match self.sender.borrow().as_ref() {
+            Some(shelf) => (shelf.snapshots.as_ref().clone(), shelf.number),
+            None => (VecDeque::new(), 0),
         };
-        snapshots.extend(past.into_iter().map(seal));
+        snapshots.extend(
+            past.into_iter()
+                .map(|(version, payload)| self.seal(version, payload)),
+        );
         if snapshots
             .back()
             .is_some_and(|last| last.version() == version)
@@ -108,6 +147,7 @@ impl Publisher {
         self.sender.send_replace(Some(Shelf {
             snapshots: Arc::new(snapshots),
             newest,
+            number: number + 1,
         }));
     }
 }
@@ -140,6 +180,7 @@ mod tests {
         let shelf = publications.borrow_and_update().clone().unwrap();
         assert_eq!(shelf.newest().version(), PolicyVersion(2));
         assert_eq!(shelf.newest().layout(), 7);
+        assert_eq!(shelf.number(), 3, "it knows that it missed two");
         assert!(!publications.has_changed().unwrap());
     }
 
@@ -178,5 +219,25 @@ mod tests {
         // A version that is published again takes no second place.
         publish(&publisher, 9..10);
         assert_eq!([0, 1, 2, 3, 4].map(behind), [9, 8, 7, 6, 6]);
+    }
+
+    #[test]
+    fn rounded_snapshots_are_half_as_long_and_are_stocked_as_they_act() {
+        let exact: Bytes = [1.0_f32, 0.1, -3.0]
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let (publisher, publications) = Publisher::new(LearnerEpoch::FIRST, 7, 0);
+        let publisher = publisher.in_encoding(SnapshotEncoding::Bf16, FlatLayout::weights(3));
+        publisher.publish(PolicyVersion(4), exact.clone());
+        let sealed = publications.borrow().clone().unwrap().newest().clone();
+        assert_eq!(sealed.encoding(), SnapshotEncoding::Bf16);
+        assert_eq!(sealed.payload().len(), 6);
+        let stock = publisher.stock();
+        assert_ne!(stock[0].1, exact, "0.1 is none of the rounded numbers");
+        // What is restored from a checkpoint acts as it did.
+        publisher.publish(PolicyVersion(5), stock[0].1.clone());
+        let again = publications.borrow().clone().unwrap().newest().clone();
+        assert_eq!(again.payload(), sealed.payload());
     }
 }

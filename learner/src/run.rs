@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{
     config::{Config, OverLimit},
     ids::RunId,
-    policy::{layout_fingerprint, write_safetensors},
+    policy::{FlatLayout, layout_fingerprint, write_safetensors},
     spec::{EnvironmentSpec, NetworkSpec},
     unroll::Agreement,
     version::LearnerEpoch,
@@ -37,7 +37,7 @@ use crate::{
     publisher::{Publications, Publisher},
     queue::{QueueReceiver, QueueSender, evicting_queue, queue},
     security::Security,
-    service::{self, Edge, Inbox, Serving},
+    service::{self, Edge, Inbox, LocalListener, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
         run_loop::{self, Checkpoints, TrainerLinks, TrainerReport},
@@ -65,6 +65,8 @@ pub struct LearnerOptions {
     pub run_directory: PathBuf,
     /// Where actors connect.
     pub listener: TcpListener,
+    /// Where those of this machine may connect besides.
+    pub local: Option<LocalListener>,
     /// Whether to go on from the newest checkpoint in that directory.
     pub resume: bool,
     /// Who may.
@@ -118,6 +120,7 @@ pub async fn run(
         environment,
         run_directory,
         listener,
+        local,
         resume,
         security,
     } = options;
@@ -159,6 +162,10 @@ pub async fn run(
         layout,
         // At most 1024.
         config.lag.inject.versions_max() as usize,
+    );
+    let publisher = publisher.in_encoding(
+        config.learner.snapshot_encoding,
+        FlatLayout::of(&agreement.network),
     );
     let mut admission = Admission::new(fence, actors_max(&config));
     let (mut updater_state, mut resume) = (None, None);
@@ -203,12 +210,15 @@ pub async fn run(
     let edge = learner.edge(queue_in, publications.clone());
     let tokens = security.tokens.clone();
     // Its router is large, and would be moved with every future around it.
-    let serving = Box::pin(service::serve_guarded(listener, edge, security)).await;
+    let unix = local.as_ref().map(LocalListener::path);
+    let unix = unix.map(|path| path.to_string_lossy().into_owned());
+    let serving = Box::pin(service::serve_all((listener, local), edge, security)).await;
     let http_url = shown::http_url(http.as_ref());
     // Requests are answered for as long as it is held.
     let _monitor = http.map(|http| learner.show(http, latest, publications.clone(), tokens));
     on_event(LearnerEvent::Listening {
         address: address.to_string(),
+        unix,
         run_id: life.run_id,
         device: learner.device.clone(),
         device_reason,
@@ -396,6 +406,7 @@ impl Learner {
             rejected: books.ledger.rejected_by_reason().clone(),
             actors: books.roster.counts(),
             quarantine: books.quarantine.summary(),
+            traffic: books.traffic,
             time,
             bottleneck: time.verdict(),
         }

@@ -45,6 +45,7 @@ async fn options(run_directory: &std::path::Path) -> LearnerOptions {
         environment: agreement.environment,
         run_directory: run_directory.to_owned(),
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        local: None,
         resume: false,
     }
 }

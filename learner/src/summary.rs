@@ -12,6 +12,7 @@ use crate::{
     quarantine::QuarantineSummary,
     roster::ActorCounts,
     steered::BiasSummary,
+    traffic::TrafficCounts,
     trainer::steering::SteeringSummary,
     verdict::TimeShares,
     watchdog::AlarmCounts,
@@ -114,6 +115,9 @@ pub struct Summary {
     /// What poisoned unrolls led to.
     #[serde(default)]
     pub quarantine: QuarantineSummary,
+    /// What went over the wire.
+    #[serde(default)]
+    pub traffic: TrafficCounts,
     /// Where the time went.
     pub time: TimeShares,
     /// One line: the slower side, the knob to turn, and the evidence.
@@ -157,6 +161,9 @@ pub enum LearnerEvent {
     Listening {
         /// Socket address.
         address: String,
+        /// Path of the Unix socket for actors of this machine; none if there is none.
+        #[serde(default)]
+        unix: Option<String>,
         /// The training run.
         run_id: RunId,
         /// Where the learner computes.

@@ -53,3 +53,34 @@ fn catch_is_learned() {
         "{summary}"
     );
 }
+
+#[test]
+fn catch_is_learned_by_actors_whose_weights_are_rounded() {
+    let run = train(
+        BINARY,
+        &[
+            "--env",
+            "Catch",
+            "--stop-return",
+            "0.9",
+            "--seed",
+            "1",
+            "--set",
+            "learner.snapshot_encoding=bf16",
+        ],
+    );
+    let trained = run.wait(TRAINING_MAX);
+    trained.assert_done();
+    let summary = trained.ended.json();
+    let best = summary["return_best_100"].as_f64().unwrap();
+    assert!(best >= 0.9, "{summary}");
+    // They disagree about log-probabilities, as they must, and nobody is alarmed.
+    let alarms = summary["alarms"]["log_probs_disagree"].as_u64();
+    assert_eq!(alarms, Some(0), "{summary}");
+    let traffic = |name: &str| summary["traffic"][name].as_u64().unwrap();
+    assert_eq!(
+        traffic("snapshots_published"),
+        summary["updates"].as_u64().unwrap() + 1
+    );
+    assert!(traffic("snapshots_sent") > 0 && traffic("unroll_bytes") > 0);
+}

@@ -246,6 +246,7 @@ fn options(address: impl std::fmt::Display) -> ActorOptions {
         python: PythonSettings::default(),
         learner_wait_max: Duration::from_secs(20),
         step_max: Duration::from_secs(20),
+        window_bytes: 2 << 20,
         security: crate::Security::default(),
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use springbok_common::{
     backoff::{Backoff, BackoffError},
     ids::{ActorId, RunId},
-    policy::{layout_fingerprint, payload_bytes},
+    policy::{FlatLayout, layout_fingerprint},
     snapshot::ParameterSnapshot,
     unroll::{Agreement, Served},
     version::LearnerEpoch,
@@ -70,7 +70,7 @@ impl Follower {
             epoch: joined.terms.epoch,
             assembler: SnapshotAssembler::new(
                 layout_fingerprint(&agreement.network),
-                payload_bytes(&agreement.network),
+                FlatLayout::of(&agreement.network),
             ),
             cell: parameters.0,
             refused: parameters.1,

@@ -7,6 +7,7 @@ mod limits;
 mod security;
 mod separate;
 mod telemetry;
+mod transport;
 
 use std::fmt::Display;
 
@@ -118,6 +119,7 @@ impl Config {
         self.run_faults(&mut faults);
         self.actor_faults(&mut faults);
         self.learner_faults(&mut faults);
+        self.transport_faults(&mut faults);
         self.algorithm.range_faults(&mut faults);
         self.algorithm.unused_faults(&mut faults);
         self.separate_faults(&mut faults);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Config, Objective};
 use crate::{
-    policy::payload_bytes,
+    policy::{FlatLayout, payload_bytes},
     unroll::Agreement,
     wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
 };
@@ -81,7 +81,9 @@ impl Config {
         let limits = &self.limits;
         let unroll = unroll_message_bytes(agreement) as u64;
         let payload = payload_bytes(&agreement.network) as u64;
-        let chunk = payload.min(SNAPSHOT_CHUNK_BYTES_MAX as u64);
+        let flat = FlatLayout::of(&agreement.network);
+        let snapshot = flat.bytes(self.learner.snapshot_encoding) as u64;
+        let chunk = snapshot.min(SNAPSHOT_CHUNK_BYTES_MAX as u64);
         let streams = streams_of_a_kind_max(limits.actors_max) as u64;
         let observation = agreement.environment.observation.len() as u64;
         let rows = self.batch_rows() as u64;
@@ -125,7 +127,7 @@ impl Config {
                 (
                     "published parameters",
                     // Each slow reader may hold another one.
-                    product(&[self.lag.inject.versions_max() + 2 + streams, payload]),
+                    product(&[self.lag.inject.versions_max() + 2 + streams, snapshot]),
                 ),
                 (
                     "the trainer's parameters",

@@ -3,6 +3,8 @@
 
 #[macro_use]
 mod setting;
+#[macro_use]
+mod section_macro;
 mod check;
 mod layers;
 mod memory;
@@ -11,6 +13,7 @@ mod resume;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::{
     fmt::{self, Write as _},
@@ -26,6 +29,7 @@ pub use setting::{
     LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
     Schedule, Std, ValueLoss,
 };
+pub use transport::{SnapshotEncoding, UNIX_PATH_BYTES_MAX, UnixListen};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::spec::{
@@ -194,13 +198,15 @@ impl Config {
     /// When an unroll is begun, at most queue + actors * outbox - 1 others come before it, and one batch is being
     /// trained. So it is trained after 1 + floor((queue + actors * outbox - 1) / batch) updates, which is
     /// ceil((queue + actors * outbox) / batch). Each of these batches makes `learner.reuse` versions, on average if the
-    /// reservoir holds several.
+    /// reservoir holds several. Where every P-th version is published, an unroll that is begun just before the next is
+    /// P - 1 versions older.
     #[must_use]
     pub fn predicted_lag_max_versions(&self) -> u64 {
         let begun = self.actor.count.saturating_mul(self.actor.outbox_unrolls);
         let ahead = begun.saturating_add(self.learner.queue_unrolls);
         let batches = ahead.div_ceil(self.learner.batch_unrolls.max(1));
-        batches.saturating_mul(self.learner.reuse) as u64
+        let buffered = batches.saturating_mul(self.learner.reuse) as u64;
+        buffered.saturating_add(self.learner.publish_interval_updates.saturating_sub(1))
     }
 
     /// Every key with its value as TOML; loading it gives this configuration again.

@@ -1,5 +1,4 @@
-//! Every key of the configuration, written once: name, type, default and meaning. The structs, their defaults, the
-//! reference and the help all come from here.
+//! Every key of the configuration, written once: name, type, default and meaning.
 
 use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
@@ -10,6 +9,7 @@ use super::setting::{
     LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
     Schedule, Setting, Std, ValueLoss,
 };
+use super::transport::{SnapshotEncoding, UnixListen};
 use crate::{injection::LagInjection, spec::Activation};
 
 /// What there is to know about one key.
@@ -25,131 +25,6 @@ pub struct KeyDoc {
     pub doc: String,
     /// Whether text from the environment or the command line is taken as it stands.
     pub(super) is_text: bool,
-}
-
-/// A section holds keys, and after them sections of its own.
-macro_rules! sections {
-    ($(
-        $(#[doc = $section_doc:literal])+
-        $section:ident: $name:ident {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+
-            $(section {
-                $(#[doc = $inner_section_doc:literal])+
-                $inner_section:ident: $inner_name:ident {
-                    $($(#[doc = $inner_doc:literal])+
-                        $inner_field:ident: $inner_type:ty = $inner_default:expr;)+
-                }
-            })*
-        }
-    )+) => {
-        $(
-            $(#[doc = $section_doc])+
-            #[derive(Debug, Clone, PartialEq)]
-            pub struct $name {
-                $($(#[doc = $doc])+ pub $field: $type,)+
-                $($(#[doc = $inner_section_doc])+ pub $inner_section: $inner_name,)*
-            }
-
-            impl Default for $name {
-                fn default() -> Self {
-                    Self {
-                        $($field: $default,)+
-                        $($inner_section: $inner_name::default(),)*
-                    }
-                }
-            }
-
-            $(
-                $(#[doc = $inner_section_doc])+
-                #[derive(Debug, Clone, PartialEq)]
-                pub struct $inner_name {
-                    $($(#[doc = $inner_doc])+ pub $inner_field: $inner_type,)+
-                }
-
-                impl Default for $inner_name {
-                    fn default() -> Self {
-                        Self { $($inner_field: $inner_default,)+ }
-                    }
-                }
-            )*
-        )+
-
-        /// The resolved configuration: every key has a value.
-        #[derive(Debug, Clone, PartialEq, Default)]
-        pub struct Config {
-            $($(#[doc = $section_doc])+ pub $section: $name,)+
-        }
-
-        impl Config {
-            /// Every key with its value, in the order of the reference.
-            #[must_use]
-            pub fn entries(&self) -> Vec<(&'static str, toml::Value)> {
-                vec![$(
-                    $((
-                        concat!(stringify!($section), ".", stringify!($field)),
-                        self.$section.$field.write(),
-                    ),)+
-                    $($((
-                        concat!(stringify!($section), ".", stringify!($inner_section), ".",
-                            stringify!($inner_field)),
-                        self.$section.$inner_section.$inner_field.write(),
-                    ),)+)*
-                )+]
-            }
-
-            /// Sets the key `path`; says whether `value` is of its type. Unknown keys are not of any type.
-            pub(super) fn assign(&mut self, path: &str, value: &Value) -> bool {
-                match path {
-                    $(
-                        $(concat!(stringify!($section), ".", stringify!($field)) => {
-                            <$type as Setting>::read(value)
-                                .map(|read| self.$section.$field = read)
-                                .is_some()
-                        })+
-                        $($(concat!(stringify!($section), ".", stringify!($inner_section), ".",
-                            stringify!($inner_field)) => {
-                            <$inner_type as Setting>::read(value)
-                                .map(|read| self.$section.$inner_section.$inner_field = read)
-                                .is_some()
-                        })+)*
-                    )+
-                    _ => false,
-                }
-            }
-        }
-
-        /// The sections with their meaning, in the order of the reference.
-        pub static SECTIONS: &[(&str, &str)] =
-            &[$(
-                (stringify!($section), concat!($($section_doc),+).trim_ascii()),
-                $((
-                    concat!(stringify!($section), ".", stringify!($inner_section)),
-                    concat!($($inner_section_doc),+).trim_ascii(),
-                ),)*
-            )+];
-
-        /// Every key, in the order of the reference.
-        pub static KEYS: LazyLock<Vec<KeyDoc>> = LazyLock::new(|| {
-            let defaults = Config::default();
-            vec![$(
-                $(KeyDoc {
-                    path: concat!(stringify!($section), ".", stringify!($field)),
-                    expected: <$type as Setting>::EXPECTED,
-                    default: defaults.$section.$field.write().to_string(),
-                    doc: concat!($($doc),+).trim().to_owned(),
-                    is_text: <$type as Setting>::IS_TEXT,
-                },)+
-                $($(KeyDoc {
-                    path: concat!(stringify!($section), ".", stringify!($inner_section), ".",
-                        stringify!($inner_field)),
-                    expected: <$inner_type as Setting>::EXPECTED,
-                    default: defaults.$section.$inner_section.$inner_field.write().to_string(),
-                    doc: concat!($($inner_doc),+).trim().to_owned(),
-                    is_text: <$inner_type as Setting>::IS_TEXT,
-                },)+)*
-            )+]
-        });
-    };
 }
 
 sections! {
@@ -229,6 +104,9 @@ sections! {
         unroll_length: usize = 32;
         /// Unrolls that an actor may have begun and not seen acknowledged; each adds to the policy lag.
         outbox_unrolls: usize = 1;
+        /// Bytes of parameters that may be on their way to an actor: the window of HTTP/2, for its connection and each call in
+        /// it. A network with a round trip of R seconds carries at most this many bytes / R in a second.
+        window_bytes: usize = 2 * 1024 * 1024;
         /// Seconds that an actor goes on looking for a learner that does not answer.
         learner_wait_s_max: u64 = 600;
         /// Seconds that one step of all built-in environments of an actor may take; then the actor ends with an error, and
@@ -239,6 +117,19 @@ sections! {
     learner: LearnerConfig {
         /// Address that actors connect to; port 0 takes a free one.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+        /// Unix socket on which actors of this machine connect besides, with less work than over TCP: "auto" makes one for the
+        /// actors of `train`, in a directory that only this user can enter; "none" makes none; a path makes it there, with
+        /// access for this user only. No TLS is spoken on it; tokens are asked for as on the address.
+        listen_unix: UnixListen = UnixListen::Auto;
+        /// Updates from one version that is published to the next; actors never see those in between. P of them save network
+        /// and cost no throughput, and add (P - 1) / 2 versions of policy lag on average.
+        publish_interval_updates: u64 = 1;
+        /// Milliseconds from one version that is published to the next, at least; 0 knows only
+        /// `learner.publish_interval_updates`.
+        publish_interval_ms: u64 = 0;
+        /// How the numbers of a snapshot travel to the actors. With "bf16" weights are rounded to 16 bits, and the policy that
+        /// acts is the rounded one.
+        snapshot_encoding: SnapshotEncoding = SnapshotEncoding::F32;
         /// Where the learner computes.
         device: DeviceChoice = DeviceChoice::Auto;
         /// Unrolls in one batch, which makes one policy version.
@@ -411,7 +302,7 @@ sections! {
         actors_max: usize = 64;
         /// Connections at one time. The oldest one that has not proved who it is makes room for a new one.
         connections_max: usize = 192;
-        /// Connections from one address at one time, with the same rule.
+        /// Connections from one address at one time, with the same rule. All on the Unix socket count as one.
         connections_per_peer_max: usize = 192;
         /// Calls open at one time on one connection; an actor has two or three.
         streams_per_connection_max: usize = 8;

@@ -7,6 +7,7 @@ mod fault;
 mod gaussian;
 mod initialise;
 mod network;
+mod packing;
 mod parameters;
 mod recurrent;
 mod safetensors;
@@ -16,6 +17,7 @@ mod statistics;
 pub use distribution::{ActionTensor, Distribution, DistributionKind};
 pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, register_encoder};
 pub use network::{ActorCritic, Sequence, Unrolled};
+pub use packing::{FlatLayout, Misfit};
 pub use parameters::{
     PARAMETERS_MAX, ParametersError, export_flat, flatten, import_flat, layout, layout_fingerprint,
     parameter_count, payload_bytes, to_bytes, to_tensor, unflatten,

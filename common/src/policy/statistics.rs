@@ -33,6 +33,19 @@ pub(super) struct ValueStatistics {
     std: Param<Tensor<1>>,
 }
 
+/// Names of all of them in the layout. No other parameter has a name of the network itself: those of its parts have theirs
+/// in front.
+const NAMES: [&str; 4] = [OBSERVATION_MEAN, OBSERVATION_INV_STD, VALUE_MEAN, VALUE_STD];
+const OBSERVATION_MEAN: &str = "observation_mean";
+const OBSERVATION_INV_STD: &str = "observation_inv_std";
+const VALUE_MEAN: &str = "value_mean";
+const VALUE_STD: &str = "value_std";
+
+/// Whether the parameter of this name is a statistic.
+pub(super) fn is_statistic(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
 impl ObservationStatistics {
     /// Statistics of nothing yet, which only multiply by `scale`.
     pub(super) fn new(len: usize, scale: f32, initialiser: &Initialiser) -> Self {
@@ -44,12 +57,8 @@ impl ObservationStatistics {
 
     pub(super) fn shapes(len: usize, scale: f32) -> [ParameterShape; 2] {
         [
-            ParameterShape::new("observation_mean", [len], Initialisation::Zeros),
-            ParameterShape::new(
-                "observation_inv_std",
-                [len],
-                Initialisation::Constant(scale),
-            ),
+            ParameterShape::new(OBSERVATION_MEAN, [len], Initialisation::Zeros),
+            ParameterShape::new(OBSERVATION_INV_STD, [len], Initialisation::Constant(scale)),
         ]
     }
 
@@ -70,8 +79,8 @@ impl ValueStatistics {
 
     pub(super) fn shapes() -> [ParameterShape; 2] {
         [
-            ParameterShape::new("value_mean", [1], Initialisation::Zeros),
-            ParameterShape::new("value_std", [1], Initialisation::Constant(1.0)),
+            ParameterShape::new(VALUE_MEAN, [1], Initialisation::Zeros),
+            ParameterShape::new(VALUE_STD, [1], Initialisation::Constant(1.0)),
         ]
     }
 

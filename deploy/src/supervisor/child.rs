@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::Phase;
+use super::{Phase, socket::PrivateSocket};
 use crate::{
     exit::{Exit, Failure},
     run_directory::RunDirectory,
@@ -26,19 +26,27 @@ use crate::{
 pub(super) struct Program {
     executable: PathBuf,
     directory: Arc<RunDirectory>,
+    /// Where the learner listens for its actors besides.
+    socket: Option<PrivateSocket>,
     /// What the launcher did, and when: each child's process id is in it.
     pub(super) log: LauncherLog,
 }
 
 impl Program {
-    pub(super) fn new(directory: Arc<RunDirectory>) -> Result<Self, Failure> {
+    pub(super) fn new(directory: Arc<RunDirectory>, private_socket: bool) -> Result<Self, Failure> {
         let executable = std::env::current_exe().map_err(|error| {
             Failure::internal(format!("cannot find this program's own file: {error}"))
         })?;
         let log = LauncherLog::open(&directory.log("launcher"))?;
+        let socket = private_socket.then(PrivateSocket::make).transpose();
+        let socket = socket.unwrap_or_else(|error| {
+            log.line(&format!("no Unix socket, so actors use TCP: {error}"));
+            None
+        });
         Ok(Self {
             executable,
             directory,
+            socket,
             log,
         })
     }
@@ -61,6 +69,10 @@ impl Program {
         }
         if let Some(address) = listen {
             command.args(["--listen", address]);
+        }
+        if let Some(socket) = &self.socket {
+            let path = socket.path().display();
+            command.args(["--set", &format!("learner.listen_unix={path}")]);
         }
         if let Some(address) = http {
             command.args(["--http", address]);

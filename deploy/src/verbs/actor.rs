@@ -36,6 +36,7 @@ pub(super) fn run(
         python: PythonSettings::from(&config.environment.python),
         learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
         step_max: Duration::from_secs(config.actor.step_deadline_s_max),
+        window_bytes: config.actor.window_bytes,
     };
     if supervised {
         runtime.block_on(act(options, shutdown::token_of_stdin()))

@@ -136,15 +136,20 @@ fn predicted_lag(config: &Config) -> String {
     let natural = config.predicted_lag_max_versions();
     let injected = config.lag.inject.versions_mean(config.actor.count);
     let injects = config.lag.inject != LagInjection::None;
+    let rarely = config.learner.publish_interval_updates > 1;
+    let source = match rarely {
+        true => "the buffers and the publish interval",
+        false => "the buffers",
+    };
     match (config.run.deterministic, injects) {
         (true, _) => format!(
             "predicted lag: {injected} versions injected on average, and none besides in lock-step"
         ),
         (false, false) => format!(
-            "predicted lag: {natural} versions from the buffers, and at most one more while parameters are on their way"
+            "predicted lag: {natural} versions from {source}, and at most one more while parameters are on their way"
         ),
         (false, true) => format!(
-            "predicted lag: {natural} versions from the buffers, {injected} injected on average, and at most one more while \
+            "predicted lag: {natural} versions from {source}, {injected} injected on average, and at most one more while \
              parameters are on their way"
         ),
     }

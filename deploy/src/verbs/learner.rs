@@ -3,8 +3,11 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use springbok_actor::environment::Registry;
-use springbok_common::{config::Config, spec::EnvironmentSpec};
-use springbok_learner::{EventSink, LearnerOptions, Security, Summary};
+use springbok_common::{
+    config::{Config, UnixListen},
+    spec::EnvironmentSpec,
+};
+use springbok_learner::{EventSink, LearnerOptions, LocalListener, Security, Summary};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +34,7 @@ pub(super) fn run_supervised(
     let security = config::learner_security(&config)?;
     let shutdown = shutdown::token_of_stdin();
     runtime.block_on(async {
-        let listener = bind(config.learner.listen).await?;
+        let (listener, local) = bind(&config).await?;
         let on_event: EventSink = Arc::new(|event| {
             // Numbers, strings and lists always have a JSON form.
             if let Ok(text) = serde_json::to_string(&event) {
@@ -44,6 +47,7 @@ pub(super) fn run_supervised(
             Place {
                 run_directory,
                 listener,
+                local,
                 security,
                 resume,
             },
@@ -67,7 +71,7 @@ pub(super) fn run(
     let _telemetry = telemetry::start(&config, "learner", &runtime)?;
     let security = config::learner_security(&config)?;
     runtime.block_on(shutdown::until_interrupted(async move |shutdown| {
-        let listener = bind(config.learner.listen).await?;
+        let (listener, local) = bind(&config).await?;
         let directory = resume::directory(&config, resume)?;
         let progress = Progress::new(reports.progress, config.run.total_steps);
         progress.note(&resume::headline(&directory, resume));
@@ -75,6 +79,7 @@ pub(super) fn run(
         let place = Place {
             run_directory: directory.path.clone(),
             listener,
+            local,
             security,
             resume: resume.is_some(),
         };
@@ -88,6 +93,7 @@ pub(super) fn run(
 struct Place {
     run_directory: PathBuf,
     listener: TcpListener,
+    local: Option<LocalListener>,
     security: Security,
     /// Whether it goes on with what is in the directory.
     resume: bool,
@@ -105,6 +111,7 @@ async fn learn(
         environment,
         run_directory: place.run_directory,
         listener: place.listener,
+        local: place.local,
         security: place.security,
         resume: place.resume,
     };
@@ -114,8 +121,22 @@ async fn learn(
         .map_err(|error| Failure::caused(error.exit_code(), &error))
 }
 
-/// Takes the address before anything else is begun.
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// Takes the address, and the Unix socket if a path is configured, before anything else is begun.
+async fn bind(config: &Config) -> Result<(TcpListener, Option<LocalListener>), Failure> {
+    let listener = bind_address(config.learner.listen).await?;
+    let UnixListen::At(path) = &config.learner.listen_unix else {
+        return Ok((listener, None));
+    };
+    let local = LocalListener::bind(path).await.map_err(|error| {
+        let path = path.display();
+        Failure::usage(format!(
+            "cannot listen on the Unix socket {path}: {error}; choose another path for `learner.listen_unix`, or \"none\""
+        ))
+    })?;
+    Ok((listener, Some(local)))
+}
+
+async fn bind_address(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let (exit, way_out) = match error.kind() {
             io::ErrorKind::AddrInUse => (

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use springbok_actor::environment::Registry;
-use springbok_common::config::Config;
+use springbok_common::config::{Config, UnixListen};
 use tokio::sync::mpsc;
 
 use super::{config, resume, runtime};
@@ -69,6 +69,7 @@ pub(super) fn run(
             } else {
                 "http"
             },
+            private_socket: config.learner.listen_unix == UnixListen::Auto,
             learner_restarts_max: config.checkpoint.restarts_max,
             resume: resume.is_some(),
         },

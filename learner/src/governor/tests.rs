@@ -180,3 +180,22 @@ fn fractions_are_made_by_alternating() {
     let taken: Vec<f64> = (0..8).map(|_| alternate(2.25, &mut owed)).collect();
     assert_eq!(taken, [2.0, 2.0, 2.0, 3.0, 2.0, 2.0, 2.0, 3.0]);
 }
+
+#[test]
+fn a_configured_interval_is_never_undercut_and_survives_a_restart() {
+    let governor = |interval| Governor::new(Target::Lag(1.0), 2).publishing_at_most_every(interval);
+    let mut rare = governor(4);
+    assert_eq!(rare.decide().publish_interval, 4);
+    for _ in 0..200 {
+        let decision = rare.observe(&Observation {
+            lag: 50.0,
+            ess: 0.9,
+            in_flight: 9,
+            held: false,
+        });
+        assert_eq!(decision.publish_interval, 4);
+    }
+    let mut resumed = governor(6);
+    resumed.restore(rare);
+    assert_eq!(resumed.decide().publish_interval, 6);
+}

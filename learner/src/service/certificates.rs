@@ -66,6 +66,7 @@ async fn follow(mut tls: Tls, newest: &watch::Sender<ServerTlsConfig>) {
 }
 
 /// What answers, however a connection came about.
+#[derive(Clone)]
 pub(super) struct Servers {
     pub(super) server: Server,
     pub(super) routes: Routes,

@@ -27,7 +27,7 @@ use crate::security::ValidTokens;
 pub(super) struct Pass {
     /// The token that was shown is valid no more.
     pub(super) revoked: CancellationToken,
-    /// From where.
+    /// From where; none where the transport has no addresses.
     pub(super) address: Option<IpAddr>,
     /// Who calls, as their certificate says.
     pub(super) label: Option<String>,
@@ -83,7 +83,7 @@ impl Doorkeeper {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
         // A flood of them must not become a flood of lines.
         if refused.is_power_of_two() {
-            let peer = peer.map(|peer| peer.address);
+            let peer = peer.map(|peer| peer.peer);
             tracing::warn!(?peer, refused, "a call was refused: {why}");
         }
         Status::unauthenticated(why)
@@ -118,7 +118,7 @@ impl Interceptor for Doorkeeper {
         let label = certificates
             .as_ref()
             .and_then(|chain| credentials::label(chain.first()?));
-        let address = peer.map(|peer| peer.address.ip());
+        let address = peer.and_then(|peer| peer.peer.ip());
         let open = peer.map(|peer| peer.conduct.begin_call());
         request.extensions_mut().insert(Pass {
             revoked,

@@ -101,6 +101,18 @@ pub(super) async fn start_guarded(
 /// The same on any listener, at its address.
 pub(super) async fn start_at<L: Listen>(
     (listener, address): (L, std::net::SocketAddr),
+    inbox: (usize, Pacing),
+    limits: LimitsConfig,
+    injection: LagInjection,
+    security: Security,
+) -> Harness {
+    let listeners = (listener, None::<TcpListener>);
+    start_all((listeners, address), inbox, limits, injection, security).await
+}
+
+/// The same on two listeners, at the address of the first.
+pub(super) async fn start_all<L: Listen, U: Listen>(
+    (listeners, address): ((L, Option<U>), std::net::SocketAddr),
     (queue_unrolls, pacing): (usize, Pacing),
     limits: LimitsConfig,
     injection: LagInjection,
@@ -148,7 +160,7 @@ pub(super) async fn start_at<L: Listen>(
         limits,
         injection,
     );
-    let serving = serve_guarded(listener, edge, security).await;
+    let serving = serve_all(listeners, edge, security).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     Harness {
         serving,

@@ -2,15 +2,14 @@
 //! is lent, so that the network can be a simulated one.
 
 use std::{
-    io,
-    net::SocketAddr,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use springbok_common::config::LimitsConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -28,6 +27,41 @@ use super::{
 /// Waits after a failed accept: out of file descriptors, for example, it would fail again at once.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A process with this address.
+    Address(SocketAddr),
+    /// A process of this machine, over a socket in the file system. All of them count as one peer.
+    Local,
+}
+
+impl Peer {
+    /// The address, without the port; none where the transport has no addresses.
+    #[must_use]
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip()),
+            Self::Local => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Local => formatter.write_str("a process of this machine"),
+        }
+    }
+}
+
 /// Where connections come from.
 pub trait Listen: Send + Sync + 'static {
     /// A connection.
@@ -37,31 +71,31 @@ pub trait Listen: Send + Sync + 'static {
     ///
     /// # Errors
     /// What the operating system says; another attempt may succeed.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
 }
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         let (stream, peer) = TcpListener::accept(self).await?;
         // Acknowledgements are small and wanted at once; without the option they are only later.
         let _ = stream.set_nodelay(true);
-        Ok((stream, peer))
+        Ok((stream, peer.into()))
     }
 }
 
-/// Who is at the other end of a connection.
+/// What is known of who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct PeerInfo {
-    pub(super) address: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) conduct: Arc<Conduct>,
 }
 
 /// A connection that gives its place back when it is dropped, and ends when its time is over.
 pub(super) struct Connection<S> {
     stream: S,
-    peer: SocketAddr,
+    peer: Peer,
     has_spoken: bool,
     patience: Patience,
     /// When its conduct is to be looked at.
@@ -73,7 +107,7 @@ pub(super) struct Connection<S> {
 }
 
 impl<S> Connection<S> {
-    pub(super) fn new(stream: S, peer: SocketAddr, place: Place, patience: Patience) -> Self {
+    pub(super) fn new(stream: S, peer: Peer, place: Place, patience: Patience) -> Self {
         Self {
             stream,
             peer,
@@ -113,16 +147,14 @@ impl<S> Connection<S> {
     }
 }
 
-/// Accepts connections until `stop` is cancelled.
+/// Accepts connections until `stop` is cancelled, as many as there are `places`.
 pub(super) fn accept<L: Listen>(
     listener: L,
-    limits: &LimitsConfig,
-    has_tls: bool,
+    places: Places,
+    patience: Patience,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Connection<L::Stream>> {
     let (connections, incoming) = mpsc::channel(1);
-    let places = Places::new(limits);
-    let patience = Patience::new(limits, has_tls);
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -173,7 +205,7 @@ impl<S> Connected for Connection<S> {
 
     fn connect_info(&self) -> PeerInfo {
         PeerInfo {
-            address: self.peer,
+            peer: self.peer,
             conduct: Arc::clone(&self.place.conduct),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use springbok_common::config::LimitsConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
@@ -15,8 +16,8 @@ fn limits() -> LimitsConfig {
     }
 }
 
-fn peer() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 9))
+fn peer() -> Peer {
+    SocketAddr::from(([127, 0, 0, 1], 9)).into()
 }
 
 /// A connection, its other end, and what it did.
@@ -103,7 +104,7 @@ struct Exhausted(Arc<AtomicUsize>);
 impl Listen for Exhausted {
     type Stream = DuplexStream;
 
-    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(DuplexStream, Peer)> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Err(io::Error::other("too many open files"))
     }
@@ -114,7 +115,8 @@ async fn without_file_descriptors_the_learner_asks_about_once_a_second() {
     let attempts = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
     let listener = Exhausted(Arc::clone(&attempts));
-    let _incoming = accept(listener, &limits(), false, stop.clone());
+    let patience = Patience::new(&limits(), false);
+    let _incoming = accept(listener, Places::new(&limits()), patience, stop.clone());
     sleep(Duration::from_secs(60)).await;
     let attempts = attempts.load(Ordering::Relaxed);
     assert!((59..70).contains(&attempts), "{attempts}");

@@ -44,9 +44,9 @@ struct Wire(tokio::sync::Mutex<mpsc::Receiver<DuplexStream>>);
 impl Listen for Wire {
     type Stream = DuplexStream;
 
-    async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(DuplexStream, Peer)> {
         match self.0.lock().await.recv().await {
-            Some(stream) => Ok((stream, PEER.into())),
+            Some(stream) => Ok((stream, SocketAddr::from(PEER).into())),
             None => std::future::pending().await,
         }
     }

@@ -5,6 +5,7 @@ mod certificates;
 mod doorkeeper;
 mod incoming;
 mod join;
+mod local;
 mod parameters;
 mod places;
 mod trajectories;
@@ -56,10 +57,14 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub(crate) use self::doorkeeper::{TokenTable, keep_table};
-pub use self::incoming::Listen;
 use self::{
     certificates::Servers,
     doorkeeper::{Doorkeeper, Pass},
+    places::{Patience, Places},
+};
+pub use self::{
+    incoming::{Listen, Peer},
+    local::LocalListener,
 };
 use crate::{
     books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender, security::Security,
@@ -271,6 +276,16 @@ pub async fn serve<L: Listen>(listener: L, edge: Arc<Edge>) -> Serving {
 /// Answers the calls of those whom `security` lets in. The health service says NOT_SERVING until [`Serving::ready`],
 /// and says so to everybody: a probe has no token.
 pub async fn serve_guarded<L: Listen>(listener: L, edge: Arc<Edge>, security: Security) -> Serving {
+    serve_all((listener, None::<LocalListener>), edge, security).await
+}
+
+/// The same on two listeners. No TLS is spoken on the local one; whatever else `security` and the limits ask for holds on
+/// both, and they share their places.
+pub async fn serve_all<L: Listen, U: Listen>(
+    (listener, local): (L, Option<U>),
+    edge: Arc<Edge>,
+    security: Security,
+) -> Serving {
     let (health, health_service) = tonic_health::server::health_reporter();
     let stop = CancellationToken::new();
     let has_tls = security.tls.is_some();
@@ -285,14 +300,26 @@ pub async fn serve_guarded<L: Listen>(listener: L, edge: Arc<Edge>, security: Se
     let training = TrainingServer::new(TrainingService(Arc::clone(&edge)))
         .max_decoding_message_size(message_bytes_read_max(written_max, &edge.agreement))
         .max_encoding_message_size(written_max);
-    let accepted = incoming::accept(listener, &edge.limits, has_tls, stop.clone());
+    let places = Places::new(&edge.limits);
+    let patience = |has_tls| Patience::new(&edge.limits, has_tls);
+    let accepted = incoming::accept(listener, places.clone(), patience(has_tls), stop.clone());
+    let beside = local.map(|local| incoming::accept(local, places, patience(false), stop.clone()));
     let servers = Servers {
         server: bounded_server(&edge.limits),
         routes: Routes::new(health_service)
             .add_service(InterceptedService::new(training, doorkeeper)),
         stop: stop.clone(),
     };
-    let task = tokio::spawn(servers.serve(accepted, tls));
+    let task = tokio::spawn(async move {
+        let local = async {
+            match beside {
+                Some(accepted) => servers.clone().serve(accepted, None).await,
+                None => Ok(()),
+            }
+        };
+        let ((), ()) = tokio::try_join!(servers.clone().serve(accepted, tls), local)?;
+        Ok(())
+    });
     let serving = Serving {
         edge,
         health,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use springbok_common::{ids::ActorId, unroll::Served, wire::snapshot_chunks};
 use springbok_proto::v1::{ParametersRequest, SnapshotChunk};
 use tokio::sync::mpsc;
@@ -55,6 +56,8 @@ async fn follow(
     // What was published before this stream began is news to it.
     publications.mark_changed();
     let mut served = 0;
+    // Publications that this stream knows of; none before the first.
+    let mut known = None;
     while publications.changed().await.is_ok() {
         // Chosen when the connection has taken all of the last one, so that a slow reader holds one snapshot and not two,
         // and gets what is the newest by then.
@@ -77,12 +80,16 @@ async fn follow(
             issued_us: edge.now_us(),
         };
         let parts = snapshot_chunks(shelf.behind(versions), stamp);
+        let missed = shelf.number() - known.unwrap_or(shelf.number() - 1) - 1;
+        known = Some(shelf.number());
         // A slow actor holds on to what it is sent, not to the whole shelf.
         drop(shelf);
+        let bytes = parts.iter().map(Message::encoded_len).sum();
         for chunk in parts {
             if chunks.send(Ok(chunk)).await.is_err() {
                 return;
             }
         }
+        edge.books.lock().traffic.sent(bytes, missed);
     }
 }

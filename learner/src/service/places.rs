@@ -152,12 +152,13 @@ pub(super) struct Places {
 struct Taken {
     next: u64,
     /// By age, the oldest first.
-    places: BTreeMap<u64, (IpAddr, Arc<Conduct>)>,
+    /// An address is none where the transport has none.
+    places: BTreeMap<u64, (Option<IpAddr>, Arc<Conduct>)>,
 }
 
 impl Taken {
     /// Whether fewer than `max` of the places that `counts` are taken, perhaps after one was taken away.
-    fn has_room(&mut self, max: usize, counts: impl Fn(&IpAddr) -> bool) -> bool {
+    fn has_room(&mut self, max: usize, counts: impl Fn(&Option<IpAddr>) -> bool) -> bool {
         let scope = || self.places.iter().filter(|(_, (peer, _))| counts(peer));
         if scope().count() < max {
             return true;
@@ -183,7 +184,7 @@ impl Places {
     }
 
     /// A place for a connection from `peer`; `None` if all are taken by peers that have proved who they are.
-    pub(super) fn take(&self, peer: IpAddr) -> Option<Place> {
+    pub(super) fn take(&self, peer: Option<IpAddr>) -> Option<Place> {
         let mut taken = self.lock();
         let room = taken.has_room(self.per_peer_max, |other| *other == peer)
             && taken.has_room(self.total_max, |_| true);

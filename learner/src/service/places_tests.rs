@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
-fn peer(number: u8) -> IpAddr {
-    Ipv4Addr::new(10, 0, 0, number).into()
+fn peer(number: u8) -> Option<IpAddr> {
+    Some(Ipv4Addr::new(10, 0, 0, number).into())
 }
 
 fn places(total: usize, per_peer: usize) -> Places {

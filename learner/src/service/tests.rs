@@ -1,8 +1,12 @@
 //! A real client against the service: good and bad input, drain, limits.
 
 use bytes::Bytes;
+use prost::Message as _;
 use springbok_common::{
-    policy::layout_fingerprint, reject::Verdict, version::PolicyVersion, wire::SnapshotAssembler,
+    policy::{FlatLayout, layout_fingerprint},
+    reject::Verdict,
+    version::PolicyVersion,
+    wire::SnapshotAssembler,
 };
 use springbok_proto::v1::{self, Goodbye, StreamHello, actor_message::Kind, learner_message};
 use tokio::sync::mpsc;
@@ -186,7 +190,7 @@ async fn parameters_arrive_whole_and_the_newest_wins() {
     let stream = harness.client().stream_parameters(request).await;
     let mut stream = stream.unwrap().into_inner();
     let layout = layout_fingerprint(&harness.agreement.network);
-    let mut assembler = SnapshotAssembler::new(layout, PAYLOAD.len());
+    let mut assembler = SnapshotAssembler::new(layout, FlatLayout::of(&harness.agreement.network));
     for version in [0, 5] {
         harness.publisher.publish(PolicyVersion(version), PAYLOAD);
         let snapshot = loop {
@@ -201,6 +205,34 @@ async fn parameters_arrive_whole_and_the_newest_wins() {
         };
         assert_eq!(snapshot.payload(), &PAYLOAD);
     }
+}
+
+#[tokio::test]
+async fn what_goes_over_the_wire_is_counted_and_so_is_what_was_skipped() {
+    let harness = start(4, LimitsConfig::default()).await;
+    let traffic = || harness.books.lock().traffic;
+    let unroll = harness.unroll(1);
+    let bytes = unroll.encoded_len() as u64;
+    let mut peer = harness.actor().await;
+    peer.verdict(unroll.clone()).await;
+    peer.verdict(unroll).await;
+    // Settled or not, it has travelled.
+    assert_eq!(traffic().unroll_bytes, 2 * bytes);
+
+    let request = harness.parameters_request(harness.join(None).await);
+    let stream = harness.client().stream_parameters(request).await;
+    let mut stream = stream.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    // Nobody else runs meanwhile: the stream finds the third when it looks again.
+    (1..=3).for_each(|version| harness.publisher.publish(PolicyVersion(version), PAYLOAD));
+    let second = stream.message().await.unwrap().unwrap();
+    assert_eq!((first.policy_version, second.policy_version), (0, 3));
+    while traffic().snapshots_sent < 2 {
+        tokio::task::yield_now().await;
+    }
+    let sent = (first.encoded_len() + second.encoded_len()) as u64;
+    assert_eq!(traffic().snapshot_bytes, sent);
+    assert_eq!(traffic().snapshots_conflated, 2);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use springbok_common::{
     ids::{ActorId, UnrollSequence},
     reject::{RejectReason, Verdict},
@@ -204,6 +205,7 @@ impl Conversation<'_> {
     /// too many.
     async fn unroll(&self, message: Unroll) -> Result<(Acknowledgement, Option<Status>), Status> {
         let arrival = now();
+        let bytes = message.encoded_len();
         let header = decode_header(&message).ok_or_else(|| {
             Status::invalid_argument("the unroll's run_id is not 16 bytes or its sequence is 0")
         })?;
@@ -212,6 +214,7 @@ impl Conversation<'_> {
         let lengths: Vec<u32> = message.episodes.iter().map(|one| one.length).collect();
         let screened = {
             let mut books = self.edge.books.lock();
+            books.traffic.received(bytes);
             let screened = books.screen(self.actor, &header, newest);
             let stale = Verdict::Rejected(RejectReason::TooStale);
             if screened == Ok(Screened::Settled(stale)) {

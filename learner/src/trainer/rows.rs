@@ -8,6 +8,7 @@ use crate::{
     ledger::LedgerCounts,
     metrics::{Metric, Row},
     quarantine::Quarantine,
+    traffic::TrafficCounts,
     verdict::TimeShares,
 };
 
@@ -62,6 +63,21 @@ impl Row {
         self.set(Metric::RhoSaturation, update.rho_saturation);
         self.set(Metric::LogRatioLagZero, update.max_abs_log_ratio_lag0);
         self.set(Metric::LogRatioLagZeroMean, update.mean_abs_log_ratio_lag0);
+    }
+
+    /// What went over the wire so far.
+    pub(super) fn set_traffic(&mut self, traffic: &TrafficCounts) {
+        self.set(
+            Metric::SnapshotsPublished,
+            traffic.snapshots_published as f64,
+        );
+        self.set(Metric::SnapshotsSent, traffic.snapshots_sent as f64);
+        self.set(
+            Metric::SnapshotsConflated,
+            traffic.snapshots_conflated as f64,
+        );
+        self.set(Metric::BytesUp, traffic.unroll_bytes as f64);
+        self.set(Metric::BytesDown, traffic.snapshot_bytes as f64);
     }
 
     /// Where the time went so far.

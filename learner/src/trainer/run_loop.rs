@@ -407,10 +407,11 @@ impl<U: PolicyUpdater> Trainer<U> {
     fn publish(&mut self, past: Vec<(PolicyVersion, Bytes)>) {
         let _publishing = self.follow_publication();
         self.parameters = self.updater.parameters();
-        if self.steering.publishes(self.version) {
+        if self.steering.publishes(self.version, Instant::now()) {
             let parameters = self.parameters.clone();
             let publisher = &self.links.publisher;
             publisher.publish_after(past, self.version, parameters);
+            self.links.books.lock().traffic.published();
         }
         // First the version, then what it settles: the gate must never think that there is more room than there is.
         let published = self.steering.published();
@@ -477,6 +478,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set(Metric::Actors, books.roster.present() as f64);
         self.row_of_checkpoints(&mut row);
         row.set_ledger(books.ledger.counts());
+        row.set_traffic(&books.traffic);
         row.set_quarantine(&books.quarantine, Instant::now());
         row
     }

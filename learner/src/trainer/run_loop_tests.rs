@@ -388,6 +388,23 @@ async fn a_governor_publishes_rarely_where_nothing_is_held_back() {
 }
 
 #[tokio::test]
+async fn every_third_version_is_published_if_so_configured_and_the_prediction_knows() {
+    let mut config = config();
+    config.learner.publish_interval_updates = 3;
+    let outcome = train(config, vec![], 16).await;
+    let report = outcome.result.unwrap();
+    assert_eq!(report.version, PolicyVersion(8));
+    // 0, 3 and 6.
+    let newest = outcome.publications.borrow().clone().unwrap();
+    assert_eq!(newest.newest().version(), PolicyVersion(6));
+    assert_eq!(newest.number(), 3);
+    let row: serde_json::Value =
+        serde_json::from_str(outcome.metrics.lines().last().unwrap()).unwrap();
+    assert_eq!(row["snapshots/published"], 3.0);
+    assert_eq!(report.steering.published(), PolicyVersion(6));
+}
+
+#[tokio::test]
 async fn the_run_ends_at_its_steps_or_its_return() {
     let mut steps = config();
     steps.run.total_steps = 20;

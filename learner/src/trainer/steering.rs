@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use springbok_common::{
-    config::{Config, OverLimit},
+    config::{Config, OverLimit, SnapshotEncoding},
     ids::ActorId,
     unroll::Unroll,
     version::PolicyVersion,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     admission::Admission,
     books::Books,
+    cadence::Cadence,
     gate::GateLimits,
     governor::{Governor, GovernorSummary, Observation, Target},
     lag::{
@@ -81,7 +82,8 @@ pub fn queue_unrolls(config: &Config) -> usize {
 fn governor(config: &Config) -> Option<Governor> {
     let lag = config.lag.target_lag.map(Target::Lag);
     let target = lag.or(config.lag.target_ess.map(Target::Ess))?;
-    Some(Governor::new(target, config.learner.batch_unrolls))
+    let governor = Governor::new(target, config.learner.batch_unrolls);
+    Some(governor.publishing_at_most_every(config.learner.publish_interval_updates))
 }
 
 /// What of it a checkpoint has; the rest is about this life of the learner.
@@ -112,8 +114,9 @@ pub struct Steering {
     /// Steps of this update, and those of them that are over the limit.
     steps: (u64, u64),
     governor: Option<Governor>,
-    publish_interval: u64,
-    published: PolicyVersion,
+    cadence: Cadence,
+    /// Whether actors act on rounded parameters, so that they cannot agree with the learner about log-probabilities.
+    rounds: bool,
 }
 
 impl Steering {
@@ -157,8 +160,11 @@ impl Steering {
             limit: config.lag.max_versions,
             steps: (0, 0),
             governor: governor(config),
-            publish_interval: 1,
-            published: PolicyVersion::default(),
+            cadence: Cadence::new(
+                config.learner.publish_interval_updates,
+                Duration::from_millis(config.learner.publish_interval_ms),
+            ),
+            rounds: config.learner.snapshot_encoding != SnapshotEncoding::F32,
         }
     }
 
@@ -174,17 +180,16 @@ impl Steering {
         }
     }
 
-    /// Goes on from `state` at `version`, which is published next. A governor of another set-point begins anew.
-    pub fn restore(&mut self, state: SteeringState, version: PolicyVersion) {
+    /// Goes on from `state`. A governor of another set-point begins anew.
+    pub fn restore(&mut self, state: SteeringState) {
         self.buckets = state.buckets;
         self.forward = state.forward;
         self.actors = state.actors;
         self.watchdog.restore(state.alarms);
-        self.published = version;
         if let (Some(own), Some(saved)) = (&mut self.governor, state.governor)
             && own.target() == saved.target()
         {
-            *own = saved;
+            own.restore(saved);
         }
     }
 
@@ -208,20 +213,15 @@ impl Steering {
         !keeps || self.limit.is_none_or(|limit| lag <= limit)
     }
 
-    /// Whether actors are to be sent `version`, which is the newest; one that they were sent may be sent again.
-    pub fn publishes(&mut self, version: PolicyVersion) -> bool {
-        let due = version == self.published
-            || version.0 >= self.published.0.saturating_add(self.publish_interval);
-        if due {
-            self.published = version;
-        }
-        due
+    /// Whether actors are to be sent `version`, which is the newest `now`; one that they were sent may be sent again.
+    pub fn publishes(&mut self, version: PolicyVersion, now: Instant) -> bool {
+        self.cadence.publishes(version, now)
     }
 
     /// The version that actors were sent last.
     #[must_use]
     pub fn published(&self) -> PolicyVersion {
-        self.published
+        self.cadence.published()
     }
 
     /// Counts `unroll` of `actor`, which was trained on with this lag, for the `first` time or again.
@@ -283,7 +283,10 @@ impl Steering {
         let alarms = self
             .watchdog
             .updated(Instant::now(), lag, predicted, update.ess_prox);
-        let disagreement = self.watchdog.compared(update.max_abs_log_ratio_lag0);
+        let disagreement = match self.rounds {
+            true => None,
+            false => self.watchdog.compared(update.max_abs_log_ratio_lag0),
+        };
         let alarms = alarms.iter().chain(&disagreement);
         alarms.for_each(|alarm| warn(alarm, None));
         let counts = self.watchdog.counts();
@@ -308,7 +311,7 @@ impl Steering {
                 in_flight,
                 held: held > 0,
             });
-            self.publish_interval = decision.publish_interval.max(1);
+            self.cadence.set_interval_updates(decision.publish_interval);
             pacing.set_budget(decision.budget_unrolls);
             row.set(Metric::GovernorBudget, decision.budget_unrolls as f64);
             row.set(Metric::GovernorInterval, decision.publish_interval as f64);
@@ -333,7 +336,7 @@ impl Steering {
                 "the trajectory ledger does not balance: a defect of the learner, which ends the run with an error"
             );
         }
-        for alarm in self.watchdog.tick(now, self.published.0, &seen) {
+        for alarm in self.watchdog.tick(now, self.published().0, &seen) {
             let index = match alarm {
                 Alarm::WeightsStuck { actor, .. } => Some(books.lock().roster.index(actor)),
                 _ => None,
@@ -408,7 +411,7 @@ impl Steering {
         let pipeline = Pipeline {
             injected_versions: causes.injected,
             actors: self.actors.get().unwrap_or(self.pipeline.actors),
-            publish_interval: governed.map_or(1.0, |governed| governed.publish_interval),
+            publish_interval: self.cadence.mean_interval(),
             budget_unrolls: governed.map(|governed| governed.budget_unrolls).or(paced),
             ..self.pipeline
         };

@@ -118,6 +118,7 @@ pub(crate) fn options(place: u32) -> ActorOptions {
         python: PythonSettings::default(),
         learner_wait_max: Duration::ZERO,
         step_max: Duration::from_secs(60),
+        window_bytes: 2 << 20,
         security: Security::default(),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use springbok_actor::world::Dial;
-use springbok_learner::service::Listen;
+use springbok_learner::service::{Listen, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -27,8 +26,9 @@ pub(crate) struct Ear(pub(crate) TcpListener);
 impl Listen for Ear {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.0.accept().await
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, address) = self.0.accept().await?;
+        Ok((stream, address.into()))
     }
 }
 

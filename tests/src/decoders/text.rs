@@ -126,6 +126,7 @@ pub(super) fn events() -> Vec<Example> {
     let events = [
         LearnerEvent::Listening {
             address: "127.0.0.1:7000".into(),
+            unix: Some("/tmp/springbok-1/learner".into()),
             run_id: RunId::from_bytes(&[7; 16]).expect("16 bytes"),
             device: "cpu".into(),
             device_reason: "asked for".into(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use springbok_common::{
     arrays::{Actions, Elements},
+    config::SnapshotEncoding,
     ids::{ActorId, RunId, UnrollSequence},
     policy,
     reject::{RejectReason, Verdict},
@@ -29,6 +30,7 @@ const ACTOR: [u8; 16] = [9; 16];
 /// Layout fingerprint and length of the snapshots.
 const LAYOUT: u64 = 99;
 const SNAPSHOT_BYTES: usize = 96;
+const ROUNDED: SnapshotEncoding = SnapshotEncoding::Bf16;
 /// Policy version that was published last.
 const NEWEST: PolicyVersion = PolicyVersion(12);
 
@@ -429,23 +431,35 @@ pub(super) fn snapshots() -> Vec<Example> {
             .flat_map(Message::encode_length_delimited_to_vec)
             .collect()
     };
-    vec![("whole", encoded(&whole)), ("halves", encoded(&halves))]
+    let flat = policy::FlatLayout::weights(SNAPSHOT_BYTES / 4);
+    let packed = flat.pack(ROUNDED, snapshot(5).payload());
+    let packed = packed.expect("as long as the layout");
+    let (epoch, version) = (LearnerEpoch::FIRST, PolicyVersion(5));
+    let rounded = ParameterSnapshot::seal_in(ROUNDED, epoch, version, LAYOUT, packed);
+    let rounded = wire::snapshot_chunks(&rounded, served);
+    vec![
+        ("whole", encoded(&whole)),
+        ("halves", encoded(&halves)),
+        ("rounded", encoded(&rounded)),
+    ]
 }
 
 /// A snapshot that comes out is whole, and is one that was sealed.
 pub(super) fn snapshot(bytes: &[u8]) -> bool {
-    let mut assembler = wire::SnapshotAssembler::new(LAYOUT, SNAPSHOT_BYTES);
+    let mut assembler =
+        wire::SnapshotAssembler::new(LAYOUT, policy::FlatLayout::weights(SNAPSHOT_BYTES / 4));
     let mut complete = false;
     for chunk in messages::<v1::SnapshotChunk>(bytes) {
         if let Ok(Some((snapshot, _))) = assembler.push(chunk) {
-            let sealed = ParameterSnapshot::seal(
-                snapshot.epoch(),
-                snapshot.version(),
-                LAYOUT,
-                snapshot.payload().clone(),
-            );
             assert_eq!(snapshot.payload().len(), SNAPSHOT_BYTES);
-            assert_eq!(snapshot.checksum(), sealed.checksum());
+            let flat = policy::FlatLayout::weights(SNAPSHOT_BYTES / 4);
+            let sealed = [SnapshotEncoding::F32, ROUNDED].map(|encoding| {
+                let packed = flat.pack(encoding, snapshot.payload());
+                let packed = packed.expect("as long as the layout");
+                let (epoch, version) = (snapshot.epoch(), snapshot.version());
+                ParameterSnapshot::seal_in(encoding, epoch, version, LAYOUT, packed).checksum()
+            });
+            assert!(sealed.contains(&snapshot.checksum()));
             complete = true;
         }
     }

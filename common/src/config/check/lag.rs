@@ -1,6 +1,6 @@
 //! Limits and set-points of the policy lag.
 
-use super::Faults;
+use super::{COUNT_MAX, Faults};
 use crate::config::{Config, OverLimit, setting::NONE};
 
 /// Largest set-point of the lag: far above use.
@@ -85,13 +85,23 @@ impl Config {
 
     fn pace_faults(&self, limit: u64, faults: &mut Faults) {
         let (reuse, inject) = (self.learner.reuse as u64, self.lag.inject.versions_max());
-        let least = reuse.saturating_add(inject);
+        // The version that they have may be the one before the last that was published, and that may be old by now.
+        let rarely = 2 * self
+            .learner
+            .publish_interval_updates
+            .saturating_sub(1)
+            .min(COUNT_MAX as u64);
+        let least = reuse.saturating_add(inject).saturating_add(rarely);
         let batch = self.learner.batch_unrolls;
+        let more = match rarely {
+            0 => String::new(),
+            _ => format!(" + {rarely} (`learner.publish_interval_updates`)"),
+        };
         faults.unless(limit >= least, || {
             format!(
                 "`lag.max_versions` is {limit} and `lag.over_limit` is \"pace\", but the {batch} unrolls of a batch are \
                  begun while parameters of the last one are still on their way, so they are {reuse} (`learner.reuse`) + \
-                 {inject} (`lag.inject`) = {least} versions behind at whatever pace; raise the limit to at least {least}"
+                 {inject} (`lag.inject`){more} = {least} versions behind at whatever pace; raise the limit to at least {least}"
             )
         });
         let outbox = self.actor.outbox_unrolls;

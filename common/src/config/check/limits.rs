@@ -32,6 +32,7 @@ impl Config {
                 HEADER_BYTES,
             ),
             ("limits.window_bytes", limits.window_bytes, WINDOW_BYTES),
+            ("actor.window_bytes", self.actor.window_bytes, WINDOW_BYTES),
         ] {
             faults.unless((least..=most).contains(&value), || {
                 format!("`{path}` is {value}, but must lie between {least} and {most}; choose a value in between")
@@ -155,9 +156,10 @@ mod tests {
     fn each_limit_may_be_what_its_bounds_are_and_nothing_beyond() {
         let (least, most) = (MESSAGE_BYTES_MIN, MESSAGE_BYTES_MAX);
         for (key, (least, most)) in [
-            ("message_bytes_max", (least, most)),
-            ("header_bytes_max", HEADER_BYTES),
-            ("window_bytes", WINDOW_BYTES),
+            ("limits.message_bytes_max", (least, most)),
+            ("limits.header_bytes_max", HEADER_BYTES),
+            ("limits.window_bytes", WINDOW_BYTES),
+            ("actor.window_bytes", WINDOW_BYTES),
         ] {
             let cases = [
                 (least - 1, false),
@@ -166,7 +168,7 @@ mod tests {
                 (most + 1, false),
             ];
             for (value, good) in cases {
-                let sets = [format!("limits.{key}={value}")];
+                let sets = [format!("{key}={value}")];
                 let loaded = Config::load(None, std::iter::empty(), &sets);
                 assert_eq!(loaded.is_ok(), good, "{key} = {value}");
             }

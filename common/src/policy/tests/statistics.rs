@@ -3,6 +3,7 @@
 use burn::optim::{AdamConfig, GradientsParams};
 
 use super::*;
+use crate::config::SnapshotEncoding;
 
 fn normalised() -> NetworkSpec {
     let mut spec = spec(
@@ -132,4 +133,32 @@ fn networks_without_statistics_have_none() {
         (network.observation_statistics(), network.value_statistics()),
         (None, None)
     );
+}
+
+#[test]
+fn rounded_weights_act_nearly_as_the_exact_ones_because_statistics_are_not_rounded() {
+    let spec = normalised();
+    let network = ActorCritic::new(&spec, 1, &device())
+        .with_observation_statistics(&[1002.0, -1002.0, 0.0], &[1.0; 3])
+        .with_value_statistics(3.0, 2.0);
+    let flat = FlatLayout::of(&spec);
+    let rounded = SnapshotEncoding::Bf16;
+    let (weights, statistics) = (parameter_count(&spec) - 8, 8);
+    assert_eq!(flat.bytes(rounded), 2 * weights + 4 * statistics);
+    let packed = flat.pack(rounded, &export_flat(&network)).unwrap();
+    let unpacked = flat.unpack(rounded, &packed).unwrap();
+    let loaded = import_flat(ActorCritic::new(&spec, 2, &device()), &unpacked).unwrap();
+    let shown: Vec<f32> = random(60, 9)
+        .into_iter()
+        .zip([1002.0, -1002.0, 0.0].into_iter().cycle())
+        .map(|(noise, mean)| mean + noise)
+        .collect();
+    let outputs = |network: &ActorCritic| {
+        let (parameters, values) = network.forward(matrix(&shown, 3));
+        (host(parameters), host(values))
+    };
+    let (exact, near) = (outputs(&network), outputs(&loaded));
+    assert_close("parameters", &near.0, &exact.0, 1e-3);
+    assert_close("values", &near.1, &exact.1, 0.05);
+    assert_ne!(near, exact);
 }

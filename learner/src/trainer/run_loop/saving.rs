@@ -58,7 +58,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         // The goal may be another one now.
         self.tally.threshold = None;
         self.reported.trained_steps = self.tally.trained_steps;
-        self.steering.restore(state.steering, state.version);
+        self.steering.restore(state.steering);
         let past = state.shelf.into_iter();
         past.map(|(version, parameters)| (version, parameters.0))
             .collect()
