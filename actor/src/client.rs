@@ -347,7 +347,7 @@ fn prepare(
     check_network(&agreement)?;
     let inference = inference(terms, actor_seed(terms));
     let rollout = Rollout::new(agreement.clone(), environments, inference);
-    let worker = Worker::spawn(rollout, lives(options, terms)?, newest)
+    let worker = Worker::spawn(rollout, lives(options, terms)?, terms.refresh, newest)
         .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
     Ok((agreement, worker))
 }

@@ -1,4 +1,4 @@
-//! Filling one unroll: T steps of K environments under one parameter snapshot.
+//! Filling one unroll: T steps of K environments under one parameter snapshot, or under newer ones as they come.
 
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,23 @@ pub struct Order {
     pub served: Served,
 }
 
+/// What is asked before each step of an unroll.
+pub trait Between {
+    /// Whether the unroll in the making is to be given up.
+    fn stops(&mut self) -> bool;
+
+    /// Parameters that the steps from now on are to be made with, if there are newer ones of the same life of the learner.
+    fn newer(&mut self) -> Option<ParameterSnapshot> {
+        None
+    }
+}
+
+impl<F: FnMut() -> bool> Between for F {
+    fn stops(&mut self) -> bool {
+        self()
+    }
+}
+
 /// K environments and the policy that plays them.
 pub struct Rollout {
     agreement: Agreement,
@@ -114,7 +131,7 @@ impl Rollout {
         self.pulse.clone()
     }
 
-    /// Uses these parameters from the next unroll on, and stamps their version on it.
+    /// Uses these parameters from the next step on, and stamps their version on it. What the policy remembers stays.
     ///
     /// # Errors
     /// The snapshot does not fit the network; the parameters and the stamp stay as they were.
@@ -133,8 +150,8 @@ impl Rollout {
         Ok(())
     }
 
-    /// Makes one unroll under the loaded parameters, in the buffers of `reuse` if given. `stop` is asked before
-    /// each step; once it says so, the unroll is abandoned and the answer is `None`.
+    /// Makes one unroll under the loaded parameters, in the buffers of `reuse` if given. `between` is asked before each
+    /// step; once it says so, the unroll is abandoned and the answer is `None`, or it goes on with other parameters.
     ///
     /// If the environments fail, what was made so far is thrown away, they begin anew, and so does the unroll.
     ///
@@ -144,11 +161,11 @@ impl Rollout {
         &mut self,
         order: Order,
         mut reuse: Option<UnrollParts>,
-        stop: &dyn Fn() -> bool,
+        between: &mut dyn Between,
     ) -> Result<Option<Unroll>, RolloutError> {
         loop {
             let mut parts = self.lend_buffers(self.header(order)?, reuse.take());
-            match self.play(order, &mut parts, stop) {
+            match self.play(order, &mut parts, between) {
                 Ok(false) => return Ok(None),
                 Ok(true) => {
                     return Unroll::new(parts, &self.agreement)
@@ -183,12 +200,12 @@ impl Rollout {
         }
     }
 
-    /// T steps of all environments; `false` if `stop` ended them early.
+    /// T steps of all environments; `false` if `between` ended them early.
     fn play(
         &mut self,
         order: Order,
         parts: &mut UnrollParts,
-        stop: &dyn Fn() -> bool,
+        between: &mut dyn Between,
     ) -> Result<bool, RolloutError> {
         (self.inferring, self.stepping) = (Duration::ZERO, Duration::ZERO);
         let begun = Instant::now();
@@ -196,13 +213,22 @@ impl Rollout {
             .core_states
             .extend_from_slice(self.inference.core_states());
         for t in 0..self.agreement.rollout.unroll_length {
-            if stop() {
+            if between.stops() {
                 return Ok(false);
+            }
+            // Those of the first step have just been loaded, and the unroll says how they were served.
+            if t > 0
+                && let Some(newer) = between.newer()
+            {
+                self.load(&newer)?;
             }
             self.pulse.beat();
             let stepped = self.step(t, parts);
             self.pulse.rest();
             stepped?;
+        }
+        if parts.step_versions.last() == Some(&parts.header.version) {
+            parts.step_versions.clear();
         }
         parts
             .bootstrap_observations
@@ -221,7 +247,8 @@ impl Rollout {
 
     /// Step `t` of all K environments: act at the current observations, then let the environments answer.
     fn step(&mut self, t: usize, parts: &mut UnrollParts) -> Result<(), RolloutError> {
-        let version = parts.header.version;
+        let (_, version) = self.loaded.ok_or(RolloutError::NoParameters)?;
+        parts.step_versions.push(version);
         let columns = self.agreement.rollout.environments;
         let rows = t * columns..(t + 1) * columns;
         let action_len = self.agreement.environment.action.len();
@@ -274,6 +301,7 @@ impl Rollout {
         let element = environment.observation.element;
         let mut parts = reuse.unwrap_or_else(|| UnrollParts {
             header,
+            step_versions: Vec::with_capacity(self.agreement.rollout.unroll_length),
             observations: Elements::with_capacity(element, rows * environment.observation.len()),
             bootstrap_observations: Elements::with_capacity(element, 0),
             actions: no_actions(&environment.action),
@@ -288,6 +316,7 @@ impl Rollout {
             timing: UnrollTiming::default(),
         });
         parts.header = header;
+        parts.step_versions.clear();
         parts.observations.clear_as(element);
         parts.bootstrap_observations.clear_as(element);
         parts.final_observations.clear_as(element);

@@ -1,4 +1,5 @@
-//! The rollout thread: it waits for permission, loads the parameters that came last, makes one unroll, hands it over.
+//! The rollout thread: it waits for permission, loads the parameters that came last, makes one unroll, hands it over. If
+//! it is told to refresh at each step, parameters that come in between are loaded too.
 //! Whoever makes unrolls has a [`Bench`]; a simulation puts a task there instead of the thread.
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 };
 
 use springbok_common::{
+    config::Refresh,
     ids::{RunId, UnrollSequence},
     snapshot::ParameterSnapshot,
     unroll::{Served, Unroll, UnrollParts},
@@ -21,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     lives::Lives,
     pulse::Pulse,
-    rollout::{Order, Rollout, RolloutError},
+    rollout::{Between, Order, Rollout, RolloutError},
 };
 
 /// The verified parameters that arrived last.
@@ -109,13 +111,14 @@ impl Worker {
     pub(crate) fn spawn(
         rollout: Rollout,
         lives: Option<Lives>,
-        parameters: watch::Receiver<Option<Published>>,
+        refresh: Refresh,
+        mut parameters: watch::Receiver<Option<Published>>,
     ) -> io::Result<Self> {
         let (mut worker, bench) = Self::new();
         worker.pulse = Some(rollout.pulse());
         thread::Builder::new()
             .name("rollout".into())
-            .spawn(move || work(rollout, lives, bench, &parameters))?;
+            .spawn(move || work(rollout, lives, bench, refresh, &mut parameters))?;
         Ok(worker)
     }
 
@@ -170,7 +173,8 @@ fn work(
     mut rollout: Rollout,
     mut lives: Option<Lives>,
     bench: Bench,
-    parameters: &watch::Receiver<Option<Published>>,
+    refresh: Refresh,
+    parameters: &mut watch::Receiver<Option<Published>>,
 ) {
     let Bench {
         mut permissions,
@@ -178,7 +182,14 @@ fn work(
         stop,
     } = bench;
     while let Some(permission) = permissions.blocking_recv() {
-        let result = make(&mut rollout, lives.as_mut(), permission, parameters, &stop);
+        let lives = lives.as_mut();
+        let mut news = News {
+            parameters: &mut *parameters,
+            refresh,
+            stop: &stop,
+            loaded: None,
+        };
+        let result = make(&mut rollout, lives, permission, &mut news);
         let failed = result.is_err();
         if let Some(result) = result.transpose()
             && results.blocking_send(result).is_err()
@@ -196,26 +207,59 @@ fn make(
     rollout: &mut Rollout,
     lives: Option<&mut Lives>,
     permission: Permission,
-    parameters: &watch::Receiver<Option<Published>>,
-    stop: &AtomicBool,
+    news: &mut News<'_>,
 ) -> Result<Option<Finished>, RolloutError> {
     // Cloned out of the lock: the snapshot is shared bytes.
-    let published = parameters.borrow().clone();
+    let published = news.parameters.borrow_and_update().clone();
     let published = published.ok_or(RolloutError::NoParameters)?;
     if let Some(lives) = lives {
         lives.enter(rollout, &published)?;
     }
     rollout.load(&published.snapshot)?;
+    news.loaded = Some(published.clone());
     let order = Order {
         run_id: published.run_id,
         sequence: permission.sequence,
         blocked: permission.blocked,
         served: published.served,
     };
-    let unroll = rollout.fill(order, permission.reuse, &|| stop.load(Ordering::Relaxed))?;
+    let unroll = rollout.fill(order, permission.reuse, news)?;
     Ok(unroll.map(|unroll| Finished {
         unroll,
         at: Instant::now(),
         received: published.received,
     }))
 }
+
+/// What the unroll in the making may hear of.
+struct News<'a> {
+    parameters: &'a mut watch::Receiver<Option<Published>>,
+    refresh: Refresh,
+    stop: &'a AtomicBool,
+    /// The parameters that the next step is made with.
+    loaded: Option<Published>,
+}
+
+impl Between for News<'_> {
+    fn stops(&mut self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is locked or allocated unless something has arrived. What another life of the learner sends is not of this
+    /// unroll, and an older version would turn its versions back.
+    fn newer(&mut self) -> Option<ParameterSnapshot> {
+        if self.refresh == Refresh::Unroll || !self.parameters.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let arrived = self.parameters.borrow_and_update().clone()?;
+        let place = |published: &Published| (published.run_id, published.snapshot.epoch());
+        let version = |published: &Published| published.snapshot.version();
+        self.loaded.as_ref().filter(|loaded| {
+            place(loaded) == place(&arrived) && version(loaded) < version(&arrived)
+        })?;
+        Some(self.loaded.insert(arrived).snapshot.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

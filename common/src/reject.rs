@@ -29,6 +29,8 @@ pub enum RejectReason {
     TooStale,
     /// A tensor has another length than the joined specification says.
     WrongShape,
+    /// The versions of its steps do not go up from the version of the unroll.
+    WrongStepVersions,
     /// A step outcome is none of continued, terminated and truncated.
     UnknownOutcome,
     /// The final observations do not belong to exactly the truncated steps.
@@ -47,12 +49,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// All reasons, in checking order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::WrongRun,
         Self::WrongEpoch,
         Self::FutureVersion,
         Self::TooStale,
         Self::WrongShape,
+        Self::WrongStepVersions,
         Self::UnknownOutcome,
         Self::WrongFinalObservations,
         Self::ActionOutOfRange,
@@ -69,6 +72,7 @@ impl RejectReason {
         match self {
             Self::WrongRun | Self::WrongEpoch | Self::FutureVersion | Self::TooStale => false,
             Self::WrongShape
+            | Self::WrongStepVersions
             | Self::UnknownOutcome
             | Self::WrongFinalObservations
             | Self::ActionOutOfRange
@@ -88,6 +92,7 @@ impl RejectReason {
             Self::FutureVersion => "future_version",
             Self::TooStale => "too_stale",
             Self::WrongShape => "wrong_shape",
+            Self::WrongStepVersions => "wrong_step_versions",
             Self::UnknownOutcome => "unknown_outcome",
             Self::WrongFinalObservations => "wrong_final_observations",
             Self::ActionOutOfRange => "action_out_of_range",
@@ -107,6 +112,9 @@ impl RejectReason {
             Self::FutureVersion => "the unroll claims a policy version that was never published",
             Self::TooStale => "the policy that made the unroll is older than lag.max_versions",
             Self::WrongShape => "a tensor's length differs from the joined specification",
+            Self::WrongStepVersions => {
+                "the policy versions of the steps do not go up from the version of the unroll"
+            }
             Self::UnknownOutcome => "a step outcome is neither continued, terminated nor truncated",
             Self::WrongFinalObservations => {
                 "the final observations do not match the truncated steps one to one"

@@ -1,4 +1,7 @@
-//! The unit of experience: T steps of K environments, made under one policy version.
+//! The unit of experience: T steps of K environments, made under one policy version, or under one for each step where
+//! parameters may change in flight.
+
+use std::{ops::Range, slice};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +42,7 @@ pub struct UnrollHeader {
     pub epoch: LearnerEpoch,
     /// Number of the unroll within the actor's life.
     pub sequence: UnrollSequence,
-    /// The version actually loaded while the actions were sampled.
+    /// The version actually loaded while the actions of the first step were sampled: the oldest one in it.
     pub version: PolicyVersion,
 }
 
@@ -85,6 +88,8 @@ pub struct Served {
 pub struct UnrollParts {
     /// Where it belongs.
     pub header: UnrollHeader,
+    /// [T]: the version that was loaded in each step, from that of the header upwards; empty where it is always that one.
+    pub step_versions: Vec<PolicyVersion>,
     /// [T, K, O], of the type that the specification declares.
     pub observations: Elements,
     /// [K, O]: the state after the last step (after a reset, if that step ended an episode).
@@ -130,6 +135,7 @@ impl Unroll {
     /// The first [`RejectReason`] that applies.
     pub fn new(parts: UnrollParts, agreement: &Agreement) -> Result<Self, RejectReason> {
         check_lengths(&parts, agreement)?;
+        check_step_versions(&parts)?;
         check_final_rows(&parts)?;
         check_void_rows(&parts, agreement.rollout.environments)?;
         check_actions(&parts, agreement)?;
@@ -190,6 +196,28 @@ impl Unroll {
         self.0.header
     }
 
+    /// The newest version that made a step of it.
+    #[must_use]
+    pub fn newest_version(&self) -> PolicyVersion {
+        let last = self.0.step_versions.last().copied();
+        last.unwrap_or(self.0.header.version)
+    }
+
+    /// The stretches of its rows [T, K] that one version each made, in order.
+    pub fn stretches(&self) -> impl Iterator<Item = (PolicyVersion, Range<usize>)> {
+        let versions = match self.0.step_versions.as_slice() {
+            [] => slice::from_ref(&self.0.header.version),
+            versions => versions,
+        };
+        let width = self.steps() / versions.len();
+        let mut end = 0;
+        versions.chunk_by(PartialEq::eq).map(move |stretch| {
+            let begin = end;
+            end += stretch.len() * width;
+            (stretch[0], begin..end)
+        })
+    }
+
     /// Environment steps in it: T * K.
     #[must_use]
     pub fn steps(&self) -> usize {
@@ -204,7 +232,9 @@ fn check_lengths(parts: &UnrollParts, agreement: &Agreement) -> Result<(), Rejec
     let of_type = |elements: &Elements, len: usize| {
         elements.element() == environment.observation.element && elements.len() == len
     };
-    let agree = of_type(&parts.observations, rows * width)
+    let unroll_length = agreement.rollout.unroll_length;
+    let agree = [0, unroll_length].contains(&parts.step_versions.len())
+        && of_type(&parts.observations, rows * width)
         && of_type(&parts.bootstrap_observations, columns * width)
         && of_type(&parts.final_observations, parts.final_rows.len() * width)
         && parts.actions.len() == rows * environment.action.len()
@@ -215,6 +245,16 @@ fn check_lengths(parts: &UnrollParts, agreement: &Agreement) -> Result<(), Rejec
         && parts.core_states.len() == columns * agreement.network.state_len()
         && parts.episodes.len() <= rows;
     agree.then_some(()).ok_or(RejectReason::WrongShape)
+}
+
+/// Versions never go back, and begin with that of the header.
+fn check_step_versions(parts: &UnrollParts) -> Result<(), RejectReason> {
+    let versions = &parts.step_versions;
+    let first = versions.first().copied();
+    let begins = first.is_none_or(|first| first == parts.header.version);
+    (begins && versions.is_sorted())
+        .then_some(())
+        .ok_or(RejectReason::WrongStepVersions)
 }
 
 /// Discrete actions exist and were allowed; continuous ones are finite.

@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Instant};
 use springbok_common::{
     ids::{ActorId, RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
-    unroll::UnrollHeader,
+    unroll::{Unroll, UnrollHeader},
     version::{LearnerEpoch, PolicyLag, PolicyVersion},
 };
 
@@ -208,6 +208,16 @@ impl Admission {
                     .map(Screened::Settled)
             }
         }
+    }
+
+    /// The check of versions that needs the content: none of its steps may have one that was never published. `newest` is
+    /// the version that was published last.
+    ///
+    /// # Errors
+    /// [`RejectReason::FutureVersion`].
+    pub fn check_steps(unroll: &Unroll, newest: PolicyVersion) -> Result<(), RejectReason> {
+        let lag = newest.lag_behind(unroll.newest_version());
+        lag.map(|_| ()).ok_or(RejectReason::FutureVersion)
     }
 
     /// Settles an unroll once: later copies are duplicates, skipped numbers before it are lost.

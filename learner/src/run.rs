@@ -251,6 +251,7 @@ impl Learner {
             message_bytes_max: config.limits.message_bytes_max,
             unrolls_per_snapshot: config.unrolls_per_snapshot(),
             life_versions: config.life_versions(),
+            refresh: config.actor.refresh,
         };
         Edge::new(
             self.books.clone(),

@@ -29,6 +29,17 @@ pub(crate) struct Plan {
     pub(crate) evicts: bool,
     pub(crate) budget: Option<usize>,
     pub(crate) publish_interval: u64,
+    /// Actors load newer parameters within an unroll.
+    pub(crate) refreshes: bool,
+}
+
+/// An unroll that is complete.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Made {
+    /// The version that it was begun with.
+    stamp: u64,
+    /// Versions by which its steps are newer than that, mean.
+    newer: f64,
 }
 
 impl Plan {
@@ -46,15 +57,16 @@ impl Plan {
             evicts: false,
             budget: None,
             publish_interval: 1,
+            refreshes: false,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
-    /// An actor's unroll with this stamp is complete.
-    Finished(usize, u64),
-    Arrived(usize, u64),
+    /// An actor's unroll is complete.
+    Finished(usize),
+    Arrived(usize, Made),
     Acknowledged(usize),
     Updated,
     Loaded(u64),
@@ -87,8 +99,14 @@ struct Actor {
     /// Begun and not acknowledged.
     begun: usize,
     loaded: u64,
+    /// The version that the unroll in the making was begun with.
+    stamp: u64,
+    /// Until when the two integrals below have been added up.
+    steps_until_s: f64,
+    /// Versions by which the steps made so far are newer than `stamp`, times seconds.
+    newer_s: f64,
     /// Arrived, not yet in the queue: the learner reads one message of an actor at a time.
-    door: VecDeque<u64>,
+    door: VecDeque<Made>,
     made_s: f64,
     blocked_since: f64,
     blocked_s: f64,
@@ -97,12 +115,15 @@ struct Actor {
 /// One update.
 #[derive(Debug, Clone)]
 pub(crate) struct Update {
+    /// Of the first steps.
     pub(crate) lags: Vec<u64>,
+    /// Versions by which the steps are newer than the first ones, mean.
+    pub(crate) newer: f64,
 }
 
 impl Update {
     pub(crate) fn lag(&self) -> f64 {
-        self.lags.iter().sum::<u64>() as f64 / self.lags.len().max(1) as f64
+        self.lags.iter().sum::<u64>() as f64 / self.lags.len().max(1) as f64 - self.newer
     }
 }
 
@@ -114,16 +135,16 @@ pub(crate) struct Simulation {
     pub(crate) published: u64,
     busy_s: f64,
     update_began_s: f64,
-    /// Versions behind the newest at the begin of an unroll, summed, and unrolls.
-    stale_begins: (u64, u64),
+    /// Versions behind the newest at each loading, summed over the seconds of making, and those seconds.
+    stale_s: (f64, f64),
     origin: Instant,
     events: BinaryHeap<At>,
     scheduled: u64,
     actors: Vec<Actor>,
     /// Actors whose unroll waits for a place, in the order of asking.
     asking: VecDeque<usize>,
-    queue: VecDeque<u64>,
-    collected: Vec<u64>,
+    queue: VecDeque<Made>,
+    collected: Vec<Made>,
     updating: bool,
     last: Option<Update>,
     random: u64,
@@ -148,7 +169,7 @@ impl Simulation {
             published: 0,
             busy_s: 0.0,
             update_began_s: 0.0,
-            stale_begins: (0, 0),
+            stale_s: (0.0, 0.0),
             origin: Instant::now(),
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -194,10 +215,10 @@ impl Simulation {
             let At(at, _, event) = self.events.pop()?;
             self.now_s = at;
             match event {
-                Event::Finished(actor, stamp) => self.finished(actor, stamp),
-                Event::Arrived(actor, stamp) => {
+                Event::Finished(actor) => self.finished(actor),
+                Event::Arrived(actor, made) => {
                     if self.actors[actor].alive {
-                        self.actors[actor].door.push_back(stamp);
+                        self.actors[actor].door.push_back(made);
                         if self.actors[actor].door.len() == 1 {
                             self.asking.push_back(actor);
                         }
@@ -212,6 +233,7 @@ impl Simulation {
                 }
                 Event::Updated => self.updated(),
                 Event::Loaded(version) => {
+                    self.steps_go_on();
                     for actor in &mut self.actors {
                         actor.loaded = actor.loaded.max(version);
                     }
@@ -228,9 +250,21 @@ impl Simulation {
         blocked / (made + blocked)
     }
 
-    /// Versions that an actor had not loaded when it began, mean.
+    /// Versions that an actor had not loaded when it began, or in flight made a step, mean.
     pub(crate) fn publish_versions(&self) -> f64 {
-        self.stale_begins.0 as f64 / self.stale_begins.1.max(1) as f64
+        self.stale_s.0 / self.stale_s.1.max(f64::MIN_POSITIVE)
+    }
+
+    /// Adds up what the steps made until now were made with.
+    fn steps_go_on(&mut self) {
+        for actor in self.actors.iter_mut().filter(|actor| actor.making) {
+            let passed = self.now_s - std::mem::replace(&mut actor.steps_until_s, self.now_s);
+            if self.plan.refreshes {
+                actor.newer_s += (actor.loaded - actor.stamp) as f64 * passed;
+                self.stale_s.0 += (self.version - actor.loaded) as f64 * passed;
+                self.stale_s.1 += passed;
+            }
+        }
     }
 
     fn schedule(&mut self, after_s: f64, event: Event) {
@@ -255,21 +289,31 @@ impl Simulation {
         actor.begun += 1;
         actor.blocked_s += self.now_s - actor.blocked_since;
         actor.blocked_since = self.now_s;
-        let stamp = actor.loaded;
-        self.stale_begins.0 += self.version - stamp;
-        self.stale_begins.1 += 1;
-        self.schedule(self.plan.unroll_s[index], Event::Finished(index, stamp));
+        (actor.stamp, actor.newer_s) = (actor.loaded, 0.0);
+        actor.steps_until_s = self.now_s;
+        if !self.plan.refreshes {
+            // One weight for each unroll.
+            self.stale_s.0 += (self.version - actor.stamp) as f64;
+            self.stale_s.1 += 1.0;
+        }
+        self.schedule(self.plan.unroll_s[index], Event::Finished(index));
     }
 
-    fn finished(&mut self, index: usize, stamp: u64) {
+    fn finished(&mut self, index: usize) {
+        self.steps_go_on();
         let actor = &mut self.actors[index];
         if !actor.alive {
             return;
         }
         actor.making = false;
-        actor.made_s += self.now_s - actor.blocked_since;
+        let made_s = self.now_s - actor.blocked_since;
+        actor.made_s += made_s;
         actor.blocked_since = self.now_s;
-        self.schedule(self.plan.message_s, Event::Arrived(index, stamp));
+        let made = Made {
+            stamp: actor.stamp,
+            newer: actor.newer_s / made_s.max(f64::MIN_POSITIVE),
+        };
+        self.schedule(self.plan.message_s, Event::Arrived(index, made));
         self.begin(index);
     }
 
@@ -281,23 +325,23 @@ impl Simulation {
                 && !self.asking.is_empty()
                 && let Some(dropped) = self.queue.pop_front()
             {
-                self.gate.settle(dropped);
+                self.gate.settle(dropped.stamp);
             }
             if self.queue.len() < self.plan.queue
                 && let Some(actor) = self.asking.pop_front()
-                && let Some(stamp) = self.actors[actor].door.pop_front()
+                && let Some(made) = self.actors[actor].door.pop_front()
             {
-                self.queue.push_back(stamp);
-                self.gate.arrive(actor, stamp, true);
+                self.queue.push_back(made);
+                self.gate.arrive(actor, made.stamp, true);
                 self.gate.ask(actor, self.instant());
                 self.grant();
                 if !self.actors[actor].door.is_empty() {
                     self.asking.push_back(actor);
                 }
             } else if !self.updating
-                && let Some(stamp) = self.queue.pop_front()
+                && let Some(made) = self.queue.pop_front()
             {
-                self.collected.push(stamp);
+                self.collected.push(made);
                 if self.collected.len() == self.plan.batch {
                     self.updating = true;
                     self.schedule(self.plan.update_s, Event::Updated);
@@ -311,10 +355,14 @@ impl Simulation {
 
     fn updated(&mut self) {
         self.busy_s += self.now_s - self.update_began_s;
-        let stamps = std::mem::take(&mut self.collected);
-        stamps.iter().for_each(|stamp| self.gate.settle(*stamp));
-        let lags = stamps.iter().map(|stamp| self.version - stamp).collect();
-        self.last = Some(Update { lags });
+        self.steps_go_on();
+        let batch = std::mem::take(&mut self.collected);
+        batch.iter().for_each(|made| self.gate.settle(made.stamp));
+        let newer = batch.iter().map(|made| made.newer).sum::<f64>();
+        self.last = Some(Update {
+            lags: batch.iter().map(|made| self.version - made.stamp).collect(),
+            newer: newer / batch.len() as f64,
+        });
         self.updating = false;
         self.version += 1;
         if self.version >= self.published + self.plan.publish_interval {
@@ -372,10 +420,10 @@ pub(crate) fn steady(plan: Plan) -> Steady {
     };
     next(300);
     let updates = next(2000);
-    let lags: Vec<u64> = updates.into_iter().flat_map(|update| update.lags).collect();
+    let largest = updates.iter().flat_map(|update| &update.lags).max();
     Steady {
-        lag: lags.iter().sum::<u64>() as f64 / lags.len() as f64,
-        lag_max: lags.iter().copied().max().unwrap_or(0),
+        lag: updates.iter().map(Update::lag).sum::<f64>() / updates.len() as f64,
+        lag_max: largest.copied().unwrap_or(0),
         rate: 2300.0 / simulation.now_s,
         learner_busy: simulation.busy_s / simulation.now_s,
         actors_blocked: simulation.blocked_share(),

@@ -38,6 +38,7 @@ pub(crate) fn unroll(agreement: &Agreement, sequence: u64) -> Unroll {
             sequence: UnrollSequence(sequence),
             version: PolicyVersion(0),
         },
+        step_versions: Vec::new(),
         observations: Elements::F32(vec![0.5; rows * 3]),
         bootstrap_observations: Elements::F32(vec![0.25; 2 * 3]),
         actions: Actions::Indices(vec![1; rows]),

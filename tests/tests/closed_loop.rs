@@ -126,7 +126,10 @@ impl Loop {
             blocked: std::time::Duration::ZERO,
             served: Served::default(),
         };
-        self.rollout.fill(order, None, &|| false).unwrap().unwrap()
+        self.rollout
+            .fill(order, None, &mut || false)
+            .unwrap()
+            .unwrap()
     }
 
     /// log pi of the actions in `batch` under the newest parameters, by the actor's own network.

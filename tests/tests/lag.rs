@@ -119,6 +119,53 @@ fn without_lock_step_the_injected_lag_comes_on_top_and_the_causes_add_up() {
     assert!((seconds - age).abs() < 1e-9, "{summary}");
 }
 
+/// Four actors whose environments take their time, so that versions pass while an unroll is made.
+fn slow_actors(refresh: &str) -> Value {
+    let arguments = [
+        "--env",
+        "Synthetic",
+        "--actors",
+        "4",
+        "--envs-per-actor",
+        "1",
+        "--total-steps",
+        "6400",
+        "--set",
+        "environment.options={step_us=2000,wait=\"sleep\"}",
+        "--set",
+        "learner.batch_unrolls=1",
+        "--set",
+        "learner.queue_unrolls=1",
+        "--set",
+        refresh,
+    ];
+    let trained = train(BINARY, &arguments).wait(MINUTES);
+    trained.assert_done();
+    trained.summary()
+}
+
+#[test]
+fn parameters_taken_up_in_flight_make_the_steps_younger_and_each_step_is_counted_by_its_own_version()
+ {
+    let mean = |summary: &Value| summary["lag"]["mean"].as_f64().unwrap();
+    let (rarely, often) = (
+        slow_actors("actor.refresh=unroll"),
+        slow_actors("actor.refresh=step"),
+    );
+    // By arithmetic it is 4 / 1 and 4 / 2 versions that pass, and about one more either way.
+    assert!(mean(&often) < 0.8 * mean(&rarely), "{often}\n{rarely}");
+    assert_ledger_closes(&often);
+    assert_eq!(often["ledger"]["rejected"], 0);
+    let causes = often["lag_causes"].as_object().unwrap();
+    let total: f64 = causes.values().map(|cause| cause.as_f64().unwrap()).sum();
+    assert!((total - mean(&often)).abs() < 1e-9, "{often}");
+    let buckets = often["lag_buckets"].as_array().unwrap();
+    let counted = buckets
+        .iter()
+        .map(|bucket| bucket["steps"].as_u64().unwrap());
+    assert_eq!(counted.sum::<u64>(), 6400);
+}
+
 #[test]
 fn a_lock_step_that_loses_an_actor_says_so_and_ends() {
     let arguments = [

@@ -6,6 +6,7 @@ use std::{
 };
 
 use springbok_common::{
+    config::Refresh,
     ids::{RunId, UnrollSequence},
     policy::{ActorCritic, export_flat, layout_fingerprint},
     reject::{RejectReason, Verdict},
@@ -89,6 +90,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         message_bytes_max: 4 << 20,
         unrolls_per_snapshot: None,
         life_versions: None,
+        refresh: Refresh::Unroll,
     };
     Scripted {
         terms,

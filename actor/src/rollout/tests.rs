@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use springbok_common::{
-    arrays::{ActionsRef, ElementsMut, ElementsRef},
+    arrays::{ActionsMut, ActionsRef, ElementsMut, ElementsRef},
     policy::{ActorCritic, export_flat, layout_fingerprint},
     spec::{Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
     unroll::{EpisodeSummary, Served},
@@ -116,12 +116,76 @@ fn order(sequence: u64) -> Order {
     }
 }
 
+/// Parameters that arrive before certain steps.
+struct Arriving(Vec<(usize, ParameterSnapshot)>, usize);
+
+impl Between for Arriving {
+    fn stops(&mut self) -> bool {
+        self.1 += 1;
+        false
+    }
+
+    fn newer(&mut self) -> Option<ParameterSnapshot> {
+        let step = self.1 - 1;
+        let due = self.0.iter().find(|(before, _)| *before == step);
+        due.map(|(_, snapshot)| snapshot.clone())
+    }
+}
+
+#[test]
+fn parameters_that_arrive_in_flight_make_exactly_the_steps_that_say_so() {
+    let mut agreement = agreement();
+    agreement.network.core = CoreSpec::Gru { size: 4 };
+    let (old, new) = (snapshot(&agreement, 5), snapshot(&agreement, 9));
+    let mut changed = rollout(&agreement);
+    changed.load(&old).unwrap();
+    // What comes before the first step has been loaded already.
+    let mut arriving = Arriving(vec![(0, new.clone()), (4, new.clone())], 0);
+    let unroll = changed.fill(order(1), None, &mut arriving).unwrap();
+    let unroll = unroll.unwrap();
+    let versions: Vec<u64> = unroll.parts().step_versions.iter().map(|v| v.0).collect();
+    assert_eq!(versions, [5, 5, 5, 5, 9, 9, 9, 9, 9, 9]);
+    assert_eq!(unroll.header().version, PolicyVersion(5));
+
+    // A policy that is shown the same and changes its parameters there, and nothing else, says the same: memory goes on.
+    let mut reference = Inference::new(&agreement.network, K, 2);
+    reference.load(old.payload()).unwrap();
+    let parts = unroll.parts();
+    for t in 0..T {
+        if t == 4 {
+            reference.load(new.payload()).unwrap();
+        }
+        let rows = t * K..(t + 1) * K;
+        let (mut actions, mut log_probs) = ([0; K], [0.0; K]);
+        let shown = parts.observations.slice(rows.start * 3..rows.end * 3);
+        reference
+            .act(
+                shown,
+                &[],
+                ActionsMut::Indices(&mut actions),
+                &mut log_probs,
+            )
+            .unwrap();
+        assert_eq!(log_probs, parts.behaviour_log_probs[rows.clone()]);
+        reference.forget_where(&parts.outcomes[rows]);
+    }
+
+    // The next unroll begins with what was loaded last.
+    let next = changed.fill(order(2), Some(unroll.into_parts()), &mut || false);
+    let next = next.unwrap().unwrap();
+    assert_eq!(next.header().version, PolicyVersion(9));
+    assert!(next.parts().step_versions.is_empty());
+}
+
 #[test]
 fn an_unroll_holds_exactly_what_the_environments_did() {
     let agreement = agreement();
     let mut rollout = rollout(&agreement);
     rollout.load(&snapshot(&agreement, 5)).unwrap();
-    let unroll = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+    let unroll = rollout
+        .fill(order(1), None, &mut || false)
+        .unwrap()
+        .unwrap();
     let parts = unroll.parts();
 
     let lengths = [LIMIT, 3, LIMIT];
@@ -177,11 +241,14 @@ fn an_unroll_holds_exactly_what_the_environments_did() {
 fn the_stamp_is_what_was_loaded_and_unrolls_join_without_a_seam() {
     let agreement = agreement();
     let mut rollout = rollout(&agreement);
-    let begun_too_early = rollout.fill(order(1), None, &|| false);
+    let begun_too_early = rollout.fill(order(1), None, &mut || false);
     assert!(matches!(begun_too_early, Err(RolloutError::NoParameters)));
 
     rollout.load(&snapshot(&agreement, 5)).unwrap();
-    let first = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+    let first = rollout
+        .fill(order(1), None, &mut || false)
+        .unwrap()
+        .unwrap();
     let misfit = Bytes::from_static(&[0; 4]);
     let misfit = ParameterSnapshot::seal(LearnerEpoch(2), PolicyVersion(6), 0, misfit);
     assert!(rollout.load(&misfit).is_err());
@@ -193,7 +260,7 @@ fn the_stamp_is_what_was_loaded_and_unrolls_join_without_a_seam() {
 
     let bootstraps = first.parts().bootstrap_observations.clone();
     let second = rollout
-        .fill(order(2), Some(first.into_parts()), &|| false)
+        .fill(order(2), Some(first.into_parts()), &mut || false)
         .unwrap()
         .unwrap();
     assert_eq!(
@@ -208,7 +275,10 @@ fn the_stamp_is_what_was_loaded_and_unrolls_join_without_a_seam() {
     );
 
     rollout.load(&snapshot(&agreement, 9)).unwrap();
-    let third = rollout.fill(order(3), None, &|| false).unwrap().unwrap();
+    let third = rollout
+        .fill(order(3), None, &mut || false)
+        .unwrap()
+        .unwrap();
     assert_eq!(third.header().version, PolicyVersion(9));
 }
 
@@ -217,7 +287,7 @@ fn a_stopped_unroll_is_abandoned() {
     let agreement = agreement();
     let mut rollout = rollout(&agreement);
     rollout.load(&snapshot(&agreement, 0)).unwrap();
-    assert_eq!(rollout.fill(order(1), None, &|| true).unwrap(), None);
+    assert_eq!(rollout.fill(order(1), None, &mut || true).unwrap(), None);
 }
 
 /// Environments that fail at the steps `fails`, counted from the first of all; they can begin anew `restarts` times.
@@ -301,10 +371,13 @@ fn a_failing_environment_costs_only_the_unroll_in_the_making() {
     agreement.network.core = CoreSpec::Gru { size: 4 };
     // In the middle of the second unroll, and again three steps after the new beginning.
     let mut rollout = failing(&agreement, vec![15, 18], 2);
-    let first = rollout.fill(order(1), None, &|| false).unwrap().unwrap();
+    let first = rollout
+        .fill(order(1), None, &mut || false)
+        .unwrap()
+        .unwrap();
     assert!(first.parts().core_states.iter().all(|state| *state == 0.0));
     let second = rollout
-        .fill(order(2), Some(first.into_parts()), &|| false)
+        .fill(order(2), Some(first.into_parts()), &mut || false)
         .unwrap()
         .unwrap();
     assert_eq!(second.header().sequence, UnrollSequence(2));
@@ -318,7 +391,10 @@ fn a_failing_environment_costs_only_the_unroll_in_the_making() {
     assert_eq!((begun[0], begun[2]), (0.0, 0.0));
     assert_eq!(parts.final_rows.len(), 2);
     assert_eq!(parts.episodes.len(), 7);
-    let third = rollout.fill(order(3), None, &|| false).unwrap().unwrap();
+    let third = rollout
+        .fill(order(3), None, &mut || false)
+        .unwrap()
+        .unwrap();
     assert!(third.parts().core_states.iter().any(|state| *state != 0.0));
 }
 
@@ -326,7 +402,7 @@ fn a_failing_environment_costs_only_the_unroll_in_the_making() {
 fn an_environment_that_fails_for_good_ends_the_actor_with_its_reason() {
     let agreement = agreement();
     let mut rollout = failing(&agreement, vec![2, 4], 1);
-    let ended = rollout.fill(order(1), None, &|| false).unwrap_err();
+    let ended = rollout.fill(order(1), None, &mut || false).unwrap_err();
     assert_eq!(
         ended.to_string(),
         "environment `Scripted` failed: too often"

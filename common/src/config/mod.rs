@@ -27,7 +27,7 @@ pub use sections::*;
 pub use setting::{
     AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
     LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
-    Schedule, Std, ValueLoss,
+    Refresh, Schedule, Std, ValueLoss,
 };
 pub use transport::{SnapshotEncoding, UNIX_PATH_BYTES_MAX, UnixListen};
 use xxhash_rust::xxh3::xxh3_64;

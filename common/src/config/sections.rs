@@ -7,7 +7,7 @@ use figment::value::Value;
 use super::setting::{
     AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
     LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
-    Schedule, Setting, Std, ValueLoss,
+    Refresh, Schedule, Setting, Std, ValueLoss,
 };
 use super::transport::{SnapshotEncoding, UnixListen};
 use crate::{injection::LagInjection, spec::Activation};
@@ -104,6 +104,8 @@ sections! {
         unroll_length: usize = 32;
         /// Unrolls that an actor may have begun and not seen acknowledged; each adds to the policy lag.
         outbox_unrolls: usize = 1;
+        /// When an actor takes up newer parameters.
+        refresh: Refresh = Refresh::Unroll;
         /// Bytes of parameters that may be on their way to an actor: the window of HTTP/2, for its connection and each call in
         /// it. A network with a round trip of R seconds carries at most this many bytes / R in a second.
         window_bytes: usize = 2 * 1024 * 1024;

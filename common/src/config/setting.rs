@@ -241,6 +241,10 @@ macro_rules! choice {
     };
 }
 
+mod acting;
+
+pub use acting::Refresh;
+
 impl Setting for Activation {
     const EXPECTED: &'static str = "\"relu\" or \"tanh\"";
     const IS_TEXT: bool = true;

@@ -6,6 +6,7 @@ use springbok_proto::v1;
 
 use super::{WireError, bad_field};
 use crate::{
+    config::Refresh,
     ids::RunId,
     spec::{NetworkSpec, RolloutShape, SpecFingerprint},
     version::LearnerEpoch,
@@ -45,6 +46,8 @@ pub struct JoinTerms {
     pub unrolls_per_snapshot: Option<NonZeroU32>,
     /// In lock-step, the versions between two at which all environments begin anew; `None` if they never do.
     pub life_versions: Option<NonZeroU64>,
+    /// When newer parameters are taken up.
+    pub refresh: Refresh,
 }
 
 /// `terms` for the wire.
@@ -66,6 +69,7 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         message_bytes_max: saturate(terms.message_bytes_max),
         unrolls_per_snapshot: terms.unrolls_per_snapshot.map_or(0, NonZeroU32::get),
         life_versions: terms.life_versions.map_or(0, NonZeroU64::get),
+        refresh_each_step: terms.refresh == Refresh::Step,
     }
 }
 
@@ -110,6 +114,11 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         message_bytes_max,
         unrolls_per_snapshot: NonZeroU32::new(reply.unrolls_per_snapshot),
         life_versions: NonZeroU64::new(reply.life_versions),
+        refresh: if reply.refresh_each_step {
+            Refresh::Step
+        } else {
+            Refresh::Unroll
+        },
     })
 }
 
@@ -172,6 +181,7 @@ mod tests {
             message_bytes_max: 1 << 20,
             unrolls_per_snapshot: NonZeroU32::new(3),
             life_versions: NonZeroU64::new(50),
+            refresh: Refresh::Step,
         };
         let reply = join_reply(&terms);
         assert_eq!(join_terms(reply.clone()).unwrap(), terms);

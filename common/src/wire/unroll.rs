@@ -24,6 +24,7 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
         learner_epoch: header.epoch.0,
         sequence: header.sequence.0,
         policy_version: header.version.0,
+        step_version_deltas: deltas(header.version, &parts.step_versions),
         observations: element_bytes(&parts.observations),
         bootstrap_observations: element_bytes(&parts.bootstrap_observations),
         actions: action_bytes(&parts.actions),
@@ -61,6 +62,25 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
     }
 }
 
+/// [T]: each version less the one before it; of the first, less `begin`.
+fn deltas(begin: PolicyVersion, versions: &[PolicyVersion]) -> Vec<u64> {
+    let before = std::iter::once(&begin).chain(versions);
+    let pairs = versions.iter().zip(before);
+    pairs
+        .map(|(version, before)| version.0.saturating_sub(before.0))
+        .collect()
+}
+
+/// [T]: the versions that go up from `begin` by `deltas`; `None` beyond the largest version that there can be.
+fn step_versions(begin: PolicyVersion, deltas: &[u64]) -> Option<Vec<PolicyVersion>> {
+    let mut version = begin.0;
+    let versions = deltas.iter().map(|delta| {
+        version = version.checked_add(*delta)?;
+        Some(PolicyVersion(version))
+    });
+    versions.collect()
+}
+
 /// Where a message says it belongs; `None` if its run id is not 16 bytes or its sequence number is 0.
 #[must_use]
 pub fn decode_header(message: &v1::Unroll) -> Option<UnrollHeader> {
@@ -86,6 +106,9 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
     if finals > rows || message.episodes.len() > rows || message.outcomes.len() != rows {
         return Err(RejectReason::WrongShape);
     }
+    if message.step_version_deltas.len() > agreement.rollout.unroll_length {
+        return Err(RejectReason::WrongShape);
+    }
     let masks = rows * environment.mask_len();
     if message.action_masks.len() != masks {
         return Err(RejectReason::WrongShape);
@@ -98,6 +121,8 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
     let timing = message.timing.unwrap_or_default();
     let parts = UnrollParts {
         header,
+        step_versions: step_versions(header.version, &message.step_version_deltas)
+            .ok_or(RejectReason::WrongStepVersions)?,
         observations: elements(&message.observations, rows * width)?,
         bootstrap_observations: elements(&message.bootstrap_observations, columns * width)?,
         actions: action_values(&message.actions, &environment.action, numbers)
@@ -165,7 +190,10 @@ pub fn unroll_message_bytes(agreement: &Agreement) -> usize {
     // Per row: observation and final observation, action and mask, reward, log-probability, outcome, row number, episode.
     let action = 4 * environment.action.len() + environment.mask_len();
     let row_bytes = 2 * observation + action + 8 + 1 + 5 + 18;
-    rows * row_bytes + columns * (observation + 4 * agreement.network.state_len()) + 320
+    rows * row_bytes
+        + columns * (observation + 4 * agreement.network.state_len())
+        + 10 * agreement.rollout.unroll_length
+        + 330
 }
 
 /// The answer to the unroll with that number.
@@ -265,6 +293,7 @@ mod tests {
                 sequence: UnrollSequence(4),
                 version: PolicyVersion(9),
             },
+            step_versions: Vec::new(),
             observations: Elements::F32((0..12).map(|i| i as f32 / 12.0).collect()),
             bootstrap_observations: Elements::F32(vec![0.1, 0.2, 0.3, 0.4]),
             actions: Actions::Indices(vec![0, 1, 2, 0, 1, 2]),
@@ -299,6 +328,45 @@ mod tests {
         let unroll = Unroll::new(parts(), &agreement()).unwrap();
         let message = encode_unroll(&unroll);
         assert_eq!(decode_unroll(message, &agreement()), Ok(unroll));
+    }
+
+    #[test]
+    fn the_version_of_each_step_survives_the_wire_and_a_wrong_one_is_refused() {
+        let versions = |versions: &[u64]| {
+            let mut parts = parts();
+            parts.step_versions = versions.iter().copied().map(PolicyVersion).collect();
+            Unroll::new(parts, &agreement())
+        };
+        for good in [[9, 9, 9], [9, 10, 10], [9, 12, u64::MAX]] {
+            let unroll = versions(&good).unwrap();
+            assert_eq!(unroll.newest_version(), PolicyVersion(good[2]));
+            let message = encode_unroll(&unroll);
+            assert_eq!(decode_unroll(message, &agreement()), Ok(unroll));
+        }
+        assert_eq!(versions(&[]).unwrap().newest_version(), PolicyVersion(9));
+        let stretches = |made: &[u64]| -> Vec<_> {
+            let unroll = versions(made).unwrap();
+            let stretches = unroll.stretches().map(|(version, rows)| (version.0, rows));
+            stretches.collect()
+        };
+        assert_eq!(stretches(&[9, 9, 11]), [(9, 0..4), (11, 4..6)]);
+        assert_eq!(stretches(&[]), [(9, 0..6)]);
+        let reason = |found: Result<Unroll, _>| found.unwrap_err();
+        assert_eq!(reason(versions(&[9, 9])), RejectReason::WrongShape);
+        for wrong in [[8, 9, 9], [10, 10, 10], [9, 11, 10]] {
+            assert_eq!(reason(versions(&wrong)), RejectReason::WrongStepVersions);
+        }
+        let mut message = encode_unroll(&versions(&[9, 10, 10]).unwrap());
+        for (deltas, expected) in [
+            (vec![0, 1], RejectReason::WrongShape),
+            (vec![0; 4], RejectReason::WrongShape),
+            (vec![1, 0, 0], RejectReason::WrongStepVersions),
+            (vec![0, 1, u64::MAX], RejectReason::WrongStepVersions),
+        ] {
+            message.step_version_deltas = deltas;
+            let refused = decode_unroll(message.clone(), &agreement());
+            assert_eq!(reason(refused), expected);
+        }
     }
 
     #[test]
@@ -419,6 +487,12 @@ mod tests {
         all.final_rows = (0..6).collect();
         all.final_observations = Elements::F32(vec![0.5; 12]);
         all.episodes = vec![all.episodes[0]; 6];
+        all.header.version = PolicyVersion(0);
+        all.step_versions = vec![
+            PolicyVersion(0),
+            PolicyVersion(1 << 62),
+            PolicyVersion(1 << 63),
+        ];
         let message = encode_unroll(&Unroll::new(all, &agreement).unwrap());
         assert!(encoded_len(&message) <= unroll_message_bytes(&agreement));
     }

@@ -94,6 +94,14 @@ impl Moments {
             taken,
         }
     }
+
+    /// The moments of those steps that come after the share `done` of the unroll, whose steps take equally long.
+    #[must_use]
+    pub fn after(self, done: f64) -> Self {
+        let making = self.closed.saturating_duration_since(self.opened);
+        let opened = self.opened + making.mul_f64(done.clamp(0.0, 1.0));
+        Self { opened, ..self }
+    }
 }
 
 /// Something for each cause of lag, in the order of an unroll's life.
@@ -240,6 +248,21 @@ mod tests {
         let causes = LagCauses::split(&timeline, versions, &moments, second(7));
         let seconds = [0.0, 4.0, 2.0, 0.0, 0.0, 0.0, 1.0];
         assert_eq!(causes.seconds.into_array(), seconds);
+    }
+
+    #[test]
+    fn steps_of_parameters_that_came_in_flight_begin_later_and_lag_less() {
+        let start = Instant::now() + Duration::from_secs(100);
+        let second = |n: u64| start + Duration::from_secs(n);
+        let mut timeline = Timeline::default();
+        (0..30).for_each(|version| timeline.publish(PolicyVersion(version), second(version)));
+        // Begun in second 4 and made in 8 s; after half of them the actor loaded version 7, which is 1 s old by then.
+        let moments = Moments::new(&timing(8, 0, 8), second(4), second(12), second(13));
+        let versions = [7, 7, 14].map(PolicyVersion);
+        let late = LagCauses::split(&timeline, versions, &moments.after(0.5), second(14));
+        assert_eq!(late.versions.into_array(), [0, 1, 4, 0, 0, 1, 1]);
+        let early = LagCauses::split(&timeline, versions, &moments.after(0.0), second(14));
+        assert_eq!(early.versions.into_array(), [0, 0, 5, 0, 0, 1, 1]);
     }
 
     proptest! {

@@ -13,6 +13,9 @@
 //! A full queue that drops its oldest unroll holds nobody back. When it is learner-bound, an unroll is made during
 //! N / (batch rho) updates, and one that is not dropped waits for (2 q + rho - 1) / (2 rho) more, with q = queue / batch.
 //!
+//! Where actors load newer parameters in flight, the versions that are made during an unroll, N / batch or the updates in
+//! its time, whichever is less, count half on average: its first step lags as before, its last one not by them.
+//!
 //! Parameters on their way add up to one version, publishing only every p-th version adds (p - 1) / 2, and a lag that is
 //! injected is added as it is. Where each batch is trained on R times it makes R versions, so the buffers count R times,
 //! and the trainings after the first add (R - 1) / 2 times the batches of the reservoir. The two regimes are those of the model of Applied Compute ("Staleness in fully
@@ -45,6 +48,8 @@ pub struct Pipeline {
     pub reservoir_batches: f64,
     /// Whether learner and actors wait for each other, so that nothing lags by itself.
     pub lock_step: bool,
+    /// Whether actors load newer parameters before each step.
+    pub refreshes: bool,
     /// Lag beyond which experience is not trained on, if it is limited.
     pub limit_versions: Option<f64>,
 }
@@ -118,6 +123,13 @@ pub fn predict(pipeline: &Pipeline, measured: &Measured) -> LagPrediction {
     } else {
         (Regime::ActorBound, idle.min(full))
     };
+    let in_flight = if pipeline.refreshes {
+        let batch_s = (measured.update_s * pipeline.trainings).max(f64::MIN_POSITIVE);
+        (pipeline.actors / batch).min(measured.unroll_s / batch_s)
+    } else {
+        0.0
+    };
+    let buffered = (buffered - in_flight / 2.0).max(0.0);
     // The i-th training of a batch comes at least i - 1 versions after its first.
     let again = (pipeline.trainings - 1.0).max(0.0) / 2.0 * pipeline.reservoir_batches;
     let buffered = if pipeline.lock_step { 0.0 } else { buffered };
@@ -169,6 +181,7 @@ mod tests {
             trainings: 1.0,
             reservoir_batches: 1.0,
             lock_step: false,
+            refreshes: plan.refreshes,
             limit_versions: None,
         }
     }
@@ -231,6 +244,28 @@ mod tests {
             lag < 3.5 && (found.versions - lag).abs() < 1.0,
             "{found:?} {lag}"
         );
+    }
+
+    #[test]
+    fn parameters_in_flight_take_half_of_what_an_unroll_lasts_off_the_lag() {
+        // Actors, queue, batch, seconds of an update for an unroll of 1 s.
+        for (count, queue, batch, update_s) in [
+            (2, 2, 2, 10.0),
+            (8, 16, 4, 0.4),
+            (8, 16, 4, 2.0),
+            (64, 32, 8, 0.12),
+            (4, 16, 1, 0.2),
+            (1, 2, 2, 0.01),
+        ] {
+            let mut plan = Plan::new(count, 1.0, update_s);
+            (plan.queue, plan.batch) = (queue, batch);
+            let (_, before) = predicted(&plan);
+            plan.refreshes = true;
+            let (found, lag) = predicted(&plan);
+            assert!(lag < before, "{plan:?}: {lag}, without {before}");
+            let near = (found.versions - lag).abs() <= (0.1 * lag).max(0.35);
+            assert!(near && found.agrees, "{plan:?}: {found:?}, simulated {lag}");
+        }
     }
 
     #[test]

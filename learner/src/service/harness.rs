@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use springbok_common::{
+    config::Refresh,
     policy::{layout_fingerprint, payload_bytes},
     reject::Verdict,
     spec::PROTOCOL_REVISION,
@@ -147,6 +148,7 @@ pub(super) async fn start_all<L: Listen, U: Listen>(
         message_bytes_max: limits.message_bytes_max,
         unrolls_per_snapshot: None,
         life_versions: None,
+        refresh: Refresh::Unroll,
     };
     let edge = Edge::new(
         books.clone(),

@@ -100,6 +100,18 @@ pub(crate) const CASES: &[(RejectReason, Damage)] = &[
     (RejectReason::WrongShape, |unroll, position| {
         unroll.episodes = vec![Episode::default(); [9, 100, 10_000][position]];
     }),
+    (RejectReason::WrongShape, |unroll, position| {
+        unroll.step_version_deltas = vec![0; [1, 3, 5][position]];
+    }),
+    (RejectReason::WrongStepVersions, |unroll, position| {
+        unroll.step_version_deltas =
+            [vec![1, 0, 0, 0], vec![0, u64::MAX, 0, 0], vec![9; 4]][position].clone();
+    }),
+    // The step claims a version that was never published.
+    (RejectReason::FutureVersion, |unroll, position| {
+        unroll.step_version_deltas =
+            [vec![0, 1, 0, 0], vec![0, 0, 0, 7], vec![0, 0, 1 << 60, 0]][position].clone();
+    }),
     (RejectReason::UnknownOutcome, |unroll, position| {
         put_outcome(unroll, at(position, 8), [5, 9, 255][position]);
     }),
@@ -206,10 +218,10 @@ async fn every_kind_of_poison_at_every_position_gets_its_reason_and_harms_nobody
     }
     let cases = CASES.len() as u64;
     let counts = harness.counts();
-    assert_eq!((counts.rejected, counts.lost), (3 * cases, 2 * 4));
-    assert_eq!(counts.admitted, cases + 4);
+    assert_eq!((counts.rejected, counts.lost), (3 * cases, 2 * 5));
+    assert_eq!(counts.admitted, cases + 5);
     // Only the good ones can reach the trainer.
-    assert_eq!(harness.queue.clear(), cases + 4);
+    assert_eq!(harness.queue.clear(), cases + 5);
     let books = harness.books.lock();
     assert_eq!(
         books.ledger.rejected_by_reason().len(),

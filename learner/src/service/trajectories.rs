@@ -23,7 +23,7 @@ use super::{
     doorkeeper::{Pass, revoked},
 };
 use crate::{
-    admission::{Screened, SequenceFault},
+    admission::{Admission, Screened, SequenceFault},
     pacing::PacedStream,
     publisher::newest_version,
     quarantine::Sentence,
@@ -232,8 +232,9 @@ impl Conversation<'_> {
                 // Outside the lock: this reads every number.
                 let content = decode_unroll(message, &self.edge.agreement).and_then(|unroll| {
                     let reward_abs_max = self.edge.limits.reward_abs_max;
-                    let within = reward_abs_max.map_or(Ok(()), |max| unroll.check_rewards(max));
-                    within.map(|()| unroll)
+                    Admission::check_steps(&unroll, newest)?;
+                    reward_abs_max.map_or(Ok(()), |max| unroll.check_rewards(max))?;
+                    Ok(unroll)
                 });
                 let checked = content.as_ref().map(|_| ()).map_err(|reason| *reason);
                 let settled = {

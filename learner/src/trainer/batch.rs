@@ -17,7 +17,7 @@ use springbok_common::{
 pub struct Member<'a> {
     /// The unroll.
     pub unroll: &'a Unroll,
-    /// Age of the policy that made it.
+    /// Age of the policy that made its first step, the oldest in it.
     pub lag: PolicyLag,
     /// Who made it.
     pub actor: ActorId,
@@ -48,7 +48,7 @@ pub struct Batch {
     pub final_rows: Vec<usize>,
     /// [B, S]: the recurrent state in which the first step of each column was taken; empty without memory.
     pub core_states: Vec<f32>,
-    /// `[B]`: age in versions of the policy that made each column.
+    /// Age in versions of the policy that made each step: [T, B], or `[B]` where no column has more than one.
     pub lags: Vec<u64>,
     /// [T, B]: weight of each step's policy gradient; empty if all are 1.
     pub weights: Vec<f32>,
@@ -117,19 +117,25 @@ impl Batch {
             }));
             self.core_states.extend_from_slice(&part.core_states);
         }
-        for member in members {
-            let lag = member.lag.versions();
-            self.lags.extend(std::iter::repeat_n(lag, width));
-            self.actors.push(member.actor);
+        self.actors
+            .extend(members.iter().map(|member| member.actor));
+        let changes = parts().any(|part| !part.step_versions.is_empty());
+        let rows = if changes { shape.unroll_length } else { 1 };
+        for row in 0..rows {
+            for member in members {
+                let lag = lag_of_step(member, row);
+                self.lags.extend(std::iter::repeat_n(lag, width));
+            }
         }
     }
 
     /// Weighs the policy gradient of each step by `weight` of its lag in versions.
     pub fn weigh(&mut self, weight: impl Fn(u64) -> f32) {
-        let columns: Vec<f32> = self.lags.iter().map(|lag| weight(*lag)).collect();
+        let weights: Vec<f32> = self.lags.iter().map(|lag| weight(*lag)).collect();
         self.weights.clear();
-        if columns.iter().any(|weight| *weight < 1.0) {
-            self.weights.extend(columns.repeat(self.t));
+        if weights.iter().any(|weight| *weight < 1.0) {
+            let rows = self.steps() / weights.len();
+            self.weights.extend(weights.repeat(rows));
         }
     }
 
@@ -186,6 +192,15 @@ impl Batch {
     }
 }
 
+/// Age in versions of the policy that made step `t` of `member`.
+fn lag_of_step(member: &Member<'_>, t: usize) -> u64 {
+    let parts = member.unroll.parts();
+    let made = parts.step_versions.get(t).copied();
+    let newer = made.map_or(0, |made| made.0.saturating_sub(parts.header.version.0));
+    // A version that was published is never ahead of the learner's.
+    member.lag.versions().saturating_sub(newer)
+}
+
 #[cfg(test)]
 mod tests {
     use springbok_common::{
@@ -202,8 +217,7 @@ mod tests {
         environments: 2,
     };
 
-    /// An unroll whose values tell where they came from: `base` + row.
-    fn unroll(base: f32, outcomes: [StepOutcome; 6]) -> Unroll {
+    fn agreement() -> Agreement {
         let environment = EnvironmentSpec::new(
             "Test",
             ObservationSpec::floats([1], [-1e3, 1e3]),
@@ -211,11 +225,15 @@ mod tests {
         );
         let mut network = NetworkSpec::mlp(&environment, vec![], Activation::Relu, true);
         network.core = CoreSpec::Gru { size: 1 };
-        let agreement = Agreement {
+        Agreement {
             environment,
             network,
             rollout: SHAPE,
-        };
+        }
+    }
+
+    /// An unroll whose values tell where they came from: `base` + row.
+    fn unroll(base: f32, outcomes: [StepOutcome; 6]) -> Unroll {
         let rows: Vec<f32> = (0..6).map(|row| base + row as f32).collect();
         let final_rows: Vec<u32> = (0..6)
             .filter(|&row| outcomes[row as usize] == StepOutcome::Truncated)
@@ -227,6 +245,7 @@ mod tests {
                 sequence: UnrollSequence::FIRST,
                 version: PolicyVersion(0),
             },
+            step_versions: Vec::new(),
             observations: Elements::F32(rows.clone()),
             bootstrap_observations: Elements::F32(vec![base + 6.0, base + 7.0]),
             actions: Actions::Indices(rows.iter().map(|&row| row as u32).collect()),
@@ -245,7 +264,7 @@ mod tests {
             episodes: vec![],
             timing: UnrollTiming::default(),
         };
-        Unroll::new(parts, &agreement).unwrap()
+        Unroll::new(parts, &agreement()).unwrap()
     }
 
     #[test]
@@ -289,6 +308,27 @@ mod tests {
                 2.0, 51.0, 12.0, 13.0, 4.0, 5.0, 14.0, 15.0, 6.0, 7.0, 16.0, 65.0
             ]
         );
+    }
+
+    #[test]
+    fn steps_of_newer_versions_are_younger_and_weigh_for_themselves() {
+        use StepOutcome::Continued as C;
+        let (first, second) = (unroll(0.0, [C; 6]), unroll(10.0, [C; 6]));
+        let mut parts = first.into_parts();
+        parts.step_versions = [0, 2, 3].map(PolicyVersion).to_vec();
+        let first = Unroll::new(parts, &agreement()).unwrap();
+        let actor = ActorId::random();
+        let lag = PolicyVersion(4).lag_behind(PolicyVersion(0)).unwrap();
+        let members = [&first, &second].map(|unroll| Member { unroll, lag, actor });
+        let mut batch = Batch::default();
+        batch.assemble(&members, SHAPE);
+        assert_eq!(batch.lags, [4, 4, 4, 4, 2, 2, 4, 4, 1, 1, 4, 4]);
+        batch.weigh(|lag| if lag > 2 { 0.5 } else { 1.0 });
+        let (half, full) = ([0.5; 4], [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(batch.weights, [half, full, full].concat());
+        // As many as there are columns again, without such an unroll.
+        batch.assemble(&members[1..], SHAPE);
+        assert_eq!(batch.lags, [4, 4]);
     }
 
     #[test]

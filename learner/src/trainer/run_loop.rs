@@ -1,5 +1,6 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
+mod counting;
 mod following;
 mod parts;
 mod saving;
@@ -30,7 +31,7 @@ use crate::{
     error::LearnerError,
     lag::{
         LagMeter,
-        causes::{LagCauses, Moments, Timeline},
+        causes::{Moments, Timeline},
     },
     metrics::{Metric, Row},
     queue::{Arrived, NothingToTake},
@@ -368,39 +369,6 @@ impl<U: PolicyUpdater> Trainer<U> {
             updates: self.non_finite_in_a_row,
             fault,
         })
-    }
-
-    /// Counts the steps of an update; gives its lag alone.
-    fn count_trained(
-        &mut self,
-        taken: &[Taken],
-        trained_at: Instant,
-        training: Training,
-    ) -> LagMeter {
-        let mut window = LagMeter::default();
-        for taken in taken {
-            let steps = taken.unroll.steps() as u64;
-            let versions = [
-                taken.unroll.header().version,
-                taken.unroll.parts().timing.served.newest,
-                self.version,
-            ];
-            let causes = LagCauses::split(&self.timeline, versions, &taken.moments, trained_at);
-            let env_steps = self.steering.odometer.since(taken.moments.opened);
-            window.record(steps, taken.lag, &causes, env_steps);
-            self.tally.lag.record(steps, taken.lag, &causes, env_steps);
-            match training {
-                Training::First => self.tally.trained_steps += steps,
-                Training::Again => self.tally.reused_steps += steps,
-            }
-        }
-        let mut books = self.links.books.lock();
-        for taken in taken {
-            let (lag, first) = (taken.lag.versions(), training == Training::First);
-            self.steering
-                .trained(&mut books, taken.actor, lag, &taken.unroll, first);
-        }
-        window
     }
 
     /// Publishes the version that was just made; before it come, in a restored life, the `past` ones of its shelf.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use springbok_common::{
-    config::{Config, OverLimit, SnapshotEncoding},
+    config::{Config, OverLimit, Refresh, SnapshotEncoding},
     ids::ActorId,
     unroll::Unroll,
     version::PolicyVersion,
@@ -146,6 +146,7 @@ impl Steering {
                 trainings: config.learner.reuse as f64,
                 reservoir_batches: config.learner.reservoir_batches as f64,
                 lock_step: config.run.deterministic,
+                refreshes: config.actor.refresh == Refresh::Step,
                 limit_versions: match config.lag.over_limit {
                     OverLimit::DropStale | OverLimit::Pace => config.lag.max_versions,
                     OverLimit::DropOldest | OverLimit::Mask | OverLimit::DownWeight => None,
@@ -224,26 +225,39 @@ impl Steering {
         self.cadence.published()
     }
 
-    /// Counts `unroll` of `actor`, which was trained on with this lag, for the `first` time or again.
+    /// Counts `unroll` of `actor`, which was trained on by the learner at version `trained`, for the `first` time or again.
+    /// An episode weighs as much as the steps of its unroll do on average.
     pub fn trained(
         &mut self,
         books: &mut Admission,
         actor: ActorId,
-        lag: u64,
+        trained: PolicyVersion,
         unroll: &Unroll,
         first: bool,
     ) {
-        let steps = unroll.steps() as u64;
-        let weight = self.weight(lag);
+        let mut weight = 0.0;
+        for (version, rows) in unroll.stretches() {
+            let lag = trained.lag_behind(version).unwrap_or_default().versions();
+            let steps = rows.len() as u64;
+            weight += self.weight(lag) * steps as f64;
+            self.count_steps(books, actor, lag, steps);
+        }
         if first {
             let lengths = unroll.parts().episodes.iter().map(|one| one.length);
-            books.steered.trained(lengths, weight);
+            books
+                .steered
+                .trained(lengths, weight / unroll.steps().max(1) as f64);
         }
+    }
+
+    /// Counts `steps` of `actor` that were trained on with this lag.
+    fn count_steps(&mut self, books: &mut Admission, actor: ActorId, lag: u64, steps: u64) {
         self.steps.0 += steps;
         if self.limit.is_none_or(|limit| lag <= limit) {
             return;
         }
         self.steps.1 += steps;
+        let weight = self.weight(lag);
         let index = books.roster.index(actor);
         let counts = books.steered.actor(index);
         counts.over_limit_steps += steps;

@@ -7,8 +7,12 @@ use std::{
 };
 
 use springbok_common::{
-    config::LimitsConfig, injection::LagInjection, policy::layout_fingerprint, unroll::Agreement,
-    version::LearnerEpoch, wire::JoinTerms,
+    config::{LimitsConfig, Refresh},
+    injection::LagInjection,
+    policy::layout_fingerprint,
+    unroll::Agreement,
+    version::LearnerEpoch,
+    wire::JoinTerms,
 };
 use springbok_learner::{
     Security,
@@ -226,6 +230,7 @@ pub(crate) fn terms(fence: Fence, agreement: &Agreement, limits: &LimitsConfig) 
         message_bytes_max: limits.message_bytes_max,
         unrolls_per_snapshot: None,
         life_versions: None,
+        refresh: Refresh::Unroll,
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) fn unroll(
     outcomes[5] = StepOutcome::Truncated;
     let parts = UnrollParts {
         header,
+        step_versions: Vec::new(),
         observations: Elements::F32(vec![0.5; rows * 3]),
         bootstrap_observations: Elements::F32(vec![0.25; 2 * 3]),
         actions: Actions::Indices(vec![1; rows]),

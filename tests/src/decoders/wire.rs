@@ -106,6 +106,7 @@ fn good_unrolls(sequence: u64) -> Vec<Unroll> {
             sequence: UnrollSequence(sequence),
             version: PolicyVersion(9),
         },
+        step_versions: Vec::new(),
         observations: Elements::F32((0..12).map(|i| i as f32 / 12.0).collect()),
         bootstrap_observations: Elements::F32(vec![0.1, 0.2, 0.3, 0.4]),
         actions: Actions::Indices(vec![0, 1, 2, 0, 1, 2]),
@@ -319,7 +320,10 @@ fn admit(
         Screened::Settled(verdict) => verdict,
         Screened::Content => {
             let content = wire::decode_unroll(unroll, agreement);
-            let content = content.and_then(|unroll| unroll.check_rewards(1e6));
+            let content = content.and_then(|unroll| {
+                Admission::check_steps(&unroll, NEWEST)?;
+                unroll.check_rewards(1e6)
+            });
             door.settle(actor, header.sequence, content)
                 .map_err(|_| ())?
         }
@@ -348,6 +352,7 @@ pub(super) fn joins() -> Vec<Example> {
         message_bytes_max: 1 << 20,
         unrolls_per_snapshot: std::num::NonZeroU32::new(3),
         life_versions: std::num::NonZeroU64::new(50),
+        refresh: springbok_common::config::Refresh::Step,
     });
     let encoded = terms.map(|terms| wire::join_reply(&terms).encode_to_vec());
     names.into_iter().zip(encoded).collect()

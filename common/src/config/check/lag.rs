@@ -1,7 +1,10 @@
 //! Limits and set-points of the policy lag.
 
 use super::{COUNT_MAX, Faults};
-use crate::config::{Config, OverLimit, setting::NONE};
+use crate::{
+    config::{Config, OverLimit, Refresh, setting::NONE},
+    injection::LagInjection,
+};
 
 /// Largest set-point of the lag: far above use.
 const TARGET_LAG_MAX: f64 = 256.0;
@@ -33,7 +36,28 @@ impl Config {
             self.zero_limit_faults(faults);
         }
         self.inject_faults(faults);
+        self.refresh_faults(faults);
         self.target_faults(faults);
+    }
+
+    /// Parameters that are taken up within an unroll.
+    fn refresh_faults(&self, faults: &mut Faults) {
+        if self.actor.refresh == Refresh::Unroll {
+            return;
+        }
+        faults.unless(!self.run.deterministic, || {
+            "`run.deterministic` is true and `actor.refresh` is \"step\", but the step at which parameters arrive is a \
+             matter of time, and in lock-step nothing may be; set `actor.refresh` to \"unroll\""
+                .to_owned()
+        });
+        let inject = &self.lag.inject;
+        faults.unless(*inject == LagInjection::None, || {
+            format!(
+                "`actor.refresh` is \"step\" and `lag.inject` is \"{inject}\", but an unroll says only of its first \
+                 step how far behind its parameters were served, so lag on purpose could not be told from natural lag; \
+                 set `actor.refresh` to \"unroll\", or inject nothing"
+            )
+        });
     }
 
     /// Lag on purpose, and lock-step.
@@ -191,7 +215,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::injection::LagInjection;
 
     fn faults(change: impl FnOnce(&mut Config)) -> Vec<String> {
         let mut config = Config::default();
@@ -250,6 +273,21 @@ mod tests {
         assert!(below[0].contains("makes 4 on average"), "{below:?}");
         assert_eq!(faults(|config| config.lag.target_lag = Some(0.0)).len(), 1);
         assert_eq!(faults(|config| config.lag.ess_floor = f64::NAN).len(), 1);
+    }
+
+    #[test]
+    fn parameters_in_flight_have_no_place_in_lock_step_nor_under_lag_on_purpose() {
+        let refreshed = |change: fn(&mut Config)| {
+            faults(|config| {
+                config.actor.refresh = Refresh::Step;
+                change(config);
+            })
+        };
+        assert_eq!(refreshed(|_| ()), [""; 0]);
+        let lock_step = refreshed(|config| config.run.deterministic = true);
+        assert!(lock_step[0].contains("`actor.refresh` is \"step\""));
+        let injected = refreshed(|config| config.lag.inject = LagInjection::Fixed(3));
+        assert!(injected[0].contains("`lag.inject` is \"fixed:3\""));
     }
 
     #[test]

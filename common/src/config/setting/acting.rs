@@ -1,0 +1,15 @@
+//! How actors act.
+
+use figment::value::Value;
+
+use super::Setting;
+
+choice! {
+    /// When an actor takes up newer parameters that have arrived.
+    Refresh {
+        /// Before an unroll: all of its steps have one version.
+        Unroll = "unroll",
+        /// Before each step: an unroll says which version made which step.
+        Step = "step",
+    }
+}
