@@ -248,6 +248,7 @@ mod tests {
             final_rows: Vec::new(),
             final_observations: Elements::F32(Vec::new()),
             core_states: Vec::new(),
+            step_versions: Vec::new(),
             episodes: Vec::new(),
             timing: UnrollTiming::default(),
         };

@@ -235,6 +235,7 @@ impl There {
                 python: crowd.python(),
                 learner_wait_max: START_MAX,
                 step_max: START_MAX,
+                window_bytes: crowd.config.actor.window_bytes,
                 security: Security::default(),
             };
             let world = world(&crowd.agreement, &unroll, &habits);

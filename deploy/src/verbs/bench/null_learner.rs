@@ -100,6 +100,7 @@ impl NullLearner {
             python: subject.python(),
             learner_wait_max: Duration::from_secs(config.actor.learner_wait_s_max),
             step_max: Duration::from_secs(config.actor.step_deadline_s_max),
+            window_bytes: config.actor.window_bytes,
             security: Security::default(),
         };
         Ok(Self {
@@ -178,6 +179,7 @@ fn terms(subject: &Subject, fence: Fence, ahead: usize) -> JoinTerms {
         message_bytes_max: config.limits.message_bytes_max,
         unrolls_per_snapshot: None,
         life_versions: None,
+        refresh: config.actor.refresh,
     }
 }
 

@@ -101,7 +101,7 @@ impl Stage for Unrolls {
     fn ours(&mut self, slice: Duration) -> Result<f64, Failure> {
         let (rollout, spare) = (&mut self.rollout, &mut self.spare);
         repeat(slice, || {
-            let filled = rollout.fill(self.order, spare.take(), &|| false);
+            let filled = rollout.fill(self.order, spare.take(), &mut || false);
             let filled = filled.map_err(Failure::internal)?;
             let steps = filled.as_ref().map_or(0, Unroll::steps);
             *spare = filled.map(Unroll::into_parts);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use springbok_common::{
-    policy::{ActorCritic, export_flat},
+    policy::{ActorCritic, FlatLayout, export_flat},
     snapshot::ParameterSnapshot,
     unroll::Served,
     version::PolicyVersion,
@@ -47,13 +47,13 @@ pub(super) fn cases(subject: &Subject) -> Cases {
         }),
         ceiling: copying(snapshot.payload()),
     };
-    let (sent, bytes) = (snapshot.clone(), snapshot.payload().len());
+    let (sent, flat) = (snapshot.clone(), FlatLayout::of(network));
     let receive = Loops {
         case: "cut, put together, verify".to_owned(),
         unit: "MiB/s",
         against: MEMCPY,
         ours: Box::new(move || {
-            let mut assembler = SnapshotAssembler::new(layout, bytes);
+            let mut assembler = SnapshotAssembler::new(layout, flat.clone());
             for chunk in snapshot_chunks(&sent, Served::default()) {
                 std::hint::black_box(assembler.push(chunk).map_err(Failure::internal)?);
             }

@@ -255,7 +255,7 @@ pub(super) fn make_room(config: &mut Config, actors: usize) {
 /// # Errors
 /// The environments fail.
 pub(super) fn fill(rollout: &mut Rollout, order: Order) -> Result<Unroll, Failure> {
-    let filled = rollout.fill(order, None, &|| false);
+    let filled = rollout.fill(order, None, &mut || false);
     let filled = filled.map_err(Failure::internal)?;
     // Nobody stops it.
     filled.ok_or_else(|| Failure::internal("the rollout was stopped"))
