@@ -43,7 +43,7 @@ use super::config;
 use crate::{
     cli::Layers,
     exit::{Exit, Failure},
-    output,
+    output, shutdown,
 };
 
 /// A stage of the system.
@@ -122,6 +122,8 @@ pub(super) fn run(layers: &Layers, suite: &Suite, registry: &Arc<Registry>) -> R
     };
     let wanted: Vec<&Entry> = ENTRIES.iter().filter(is_wanted).collect();
     if suite.alone {
+        // If the process that asked for it dies, nobody waits for the rows.
+        let _token = shutdown::token_of_stdin();
         let mut rows = Vec::new();
         for entry in wanted {
             rows.extend(measure(entry, &subject)?);
@@ -172,15 +174,19 @@ fn apart(layers: &Layers, suite: &Suite, entry: &Entry) -> Result<Vec<Row>, Fail
     if entry.is_actor && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
     }
-    let output = command
+    let mut child = command
         .arg("--stage")
         .arg(entry.name)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
         .map_err(|error| {
             Failure::internal(format!("cannot start the stage {}: {error}", entry.name))
         })?;
+    // Held open for as long as it works: it ends with its stdin.
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().map_err(Failure::internal)?;
+    drop(stdin);
     let Some(0) = output.status.code() else {
         let code = output
             .status

@@ -72,6 +72,8 @@ struct Unrolls {
     order: Order,
     spare: Option<UnrollParts>,
     bare: BareActor,
+    /// Microseconds of the last slice: in all, in inference, in environments.
+    spent: [u64; 3],
 }
 
 impl Unrolls {
@@ -81,6 +83,7 @@ impl Unrolls {
             order: subject.order(1),
             spare: None,
             bare: BareActor::new(subject)?,
+            spent: [0; 3],
         })
     }
 }
@@ -100,11 +103,18 @@ impl Stage for Unrolls {
 
     fn ours(&mut self, slice: Duration) -> Result<f64, Failure> {
         let (rollout, spare) = (&mut self.rollout, &mut self.spare);
+        self.spent = [0; 3];
+        let spent = &mut self.spent;
         repeat(slice, || {
             let filled = rollout.fill(self.order, spare.take(), &mut || false);
             let filled = filled.map_err(Failure::internal)?;
             let steps = filled.as_ref().map_or(0, Unroll::steps);
             *spare = filled.map(Unroll::into_parts);
+            if let Some(timing) = spare.as_ref().map(|parts| parts.timing) {
+                spent[0] += timing.rollout_us;
+                spent[1] += timing.inference_us;
+                spent[2] += timing.environment_us;
+            }
             Ok(steps as f64)
         })
     }
@@ -113,18 +123,13 @@ impl Stage for Unrolls {
         repeat(slice, || self.bare.unroll())
     }
 
-    /// Where the last unroll's time went.
+    /// Where the time of the last slice went.
     fn notes(&self) -> Vec<Note> {
-        let Some(timing) = self.spare.as_ref().map(|parts| parts.timing) else {
-            return Vec::new();
-        };
-        let share = |part: u64| part as f64 / timing.rollout_us.max(1) as f64;
+        let [all, inference, environments] = self.spent;
+        let share = |part: u64| part as f64 / all.max(1) as f64;
         vec![
-            ("share of inference".to_owned(), share(timing.inference_us)),
-            (
-                "share of environments".to_owned(),
-                share(timing.environment_us),
-            ),
+            ("share of inference".to_owned(), share(inference)),
+            ("share of environments".to_owned(), share(environments)),
         ]
     }
 }
