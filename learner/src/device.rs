@@ -1,5 +1,10 @@
 //! Where the learner computes: the processor, or a graphics processor if there is one and it pays.
 
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
 use burn::tensor::Device;
 use springbok_common::{config::DeviceChoice, policy::payload_bytes, spec::NetworkSpec};
 
@@ -23,6 +28,19 @@ pub enum DeviceError {
         "no GPU adapter was found by the Vulkan, Metal or DirectX 12 drivers of this machine; use --device cpu"
     )]
     NoAdapter,
+}
+
+/// A graphics processor that was there is not any more, or cannot do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{device} failed: {cause}; what was trained since the last checkpoint is gone: once the device is well again, or with \
+     --device cpu, --resume goes on from there"
+)]
+pub struct DeviceFailed {
+    /// Its name.
+    pub device: String,
+    /// The first line of what its driver or the tensor library said.
+    pub cause: String,
 }
 
 /// A graphics processor, or a program that imitates one.
@@ -77,6 +95,51 @@ pub fn choose(
             })
         }
     }
+}
+
+/// Whether tensors of `device` live in the host's own memory and every operation has been done when it returns.
+#[must_use]
+pub fn is_processor(device: &Device) -> bool {
+    device.clone().without_autodiff() == Device::flex()
+}
+
+/// Bytes that the tensor library holds on `device`; `None` on the processor, where they are part of the process.
+#[must_use]
+pub fn memory_bytes(device: &Device) -> Option<u64> {
+    device.memory_pool_usage().map(|usage| usage.bytes_reserved)
+}
+
+/// Does `work`, all of whose tensors are on the `device` called `name`.
+///
+/// The tensor library has no other word for a device that is lost, or that has no memory left, than a panic of whoever
+/// next asks for a result. On the processor a panic is a mistake of this program, and goes on.
+///
+/// # Errors
+/// [`DeviceFailed`] if it panics on a graphics processor.
+pub fn guard<T>(device: &Device, name: &str, work: impl FnOnce() -> T) -> Result<T, DeviceFailed> {
+    // What it was working on is dropped, or is not used again.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Ok(done),
+        Err(panic) if is_processor(device) => resume_unwind(panic),
+        Err(panic) => Err(DeviceFailed::of(name, panic.as_ref())),
+    }
+}
+
+impl DeviceFailed {
+    fn of(device: &str, panic: &(dyn Any + Send)) -> Self {
+        Self {
+            device: device.to_owned(),
+            cause: first_line(panic),
+        }
+    }
+}
+
+/// The first line of the message of a panic.
+fn first_line(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let line = text.and_then(|text| text.lines().next());
+    line.unwrap_or("it gave no reason").to_owned()
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -143,6 +206,29 @@ mod tests {
         assert_eq!((device, name.as_str()), (Device::flex(), "cpu"));
         assert!(reason.contains("kernel launch"), "{reason}");
         assert!(choose(DeviceChoice::Cpu, &network, 1).is_ok());
+    }
+
+    #[test]
+    fn a_panic_on_the_processor_is_a_mistake_and_goes_on() {
+        assert_eq!(guard(&Device::flex(), "cpu", || 3), Ok(3));
+        let device = Device::flex().autodiff();
+        let guarded = || {
+            guard(&device, "cpu", || {
+                std::panic::resume_unwind(Box::new("ours"))
+            })
+        };
+        let panic = catch_unwind(AssertUnwindSafe(guarded)).unwrap_err();
+        assert_eq!(first_line(panic.as_ref()), "ours");
+        assert_eq!(memory_bytes(&device), None);
+    }
+
+    #[test]
+    fn of_a_failed_device_there_is_one_line() {
+        let panic: Box<dyn Any + Send> = Box::new("lost\nBacktrace:\n  0: ...".to_owned());
+        let text = DeviceFailed::of("Tester", panic.as_ref()).to_string();
+        assert!(text.starts_with("Tester failed: lost; "), "{text}");
+        assert!(text.contains("--device cpu, --resume"), "{text}");
+        assert_eq!(first_line(&5), "it gave no reason");
     }
 
     #[test]

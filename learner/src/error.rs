@@ -6,7 +6,7 @@ use springbok_common::policy::ParametersError;
 
 use crate::{
     checkpoint::store::StoreError,
-    device::DeviceError,
+    device::{DeviceError, DeviceFailed},
     ledger::LedgerViolation,
     trainer::update::{StateFault, UpdateFault},
 };
@@ -17,6 +17,9 @@ pub enum LearnerError {
     /// The chosen device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The chosen device stopped working.
+    #[error(transparent)]
+    DeviceFailed(#[from] DeviceFailed),
     /// Several updates in a row were rolled back.
     #[error(
         "{updates} updates in a row were rolled back: {fault}; lower the learning rates or check the environment's rewards"

@@ -106,6 +106,7 @@ metrics! {
     RhoSaturation = "health/rho_saturation", Gauge, "1", "Share of steps whose V-trace ratio is cut at rho_bar.";
     LogRatioLagZero = "health/max_abs_log_ratio_lag0", Gauge, "nat", "Largest disagreement between actor and learner on steps without lag.";
     LogRatioLagZeroMean = "health/mean_abs_log_ratio_lag0", Gauge, "nat", "Mean disagreement between actor and learner on steps without lag.";
+    DeviceMemory = "device/memory_bytes", Gauge, "bytes", "Memory of the GPU that the tensor library holds; absent on the processor.";
     QueueFill = "queue/fill", Gauge, "1", "Share of the queue's places that are taken.";
     SnapshotsPublished = "snapshots/published", Counter, "snapshots", "Versions published in this life of the learner.";
     SnapshotsSent = "snapshots/sent", Counter, "snapshots", "Snapshots sent in this life of the learner, to all actors together.";

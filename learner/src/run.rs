@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use springbok_common::{
     config::{Config, OverLimit},
@@ -267,28 +268,32 @@ impl Learner {
         )
     }
 
-    /// The trainer computes on a thread of its own; the result arrives when it ends, and none if it panics.
+    /// The trainer computes on a thread of its own; the result arrives when it ends, and none if it panics on the
+    /// processor.
     fn start_trainer(
         &self,
-        device: burn::tensor::Device,
+        device: Device,
         links: TrainerLinks,
         state: Option<UpdaterState>,
     ) -> Result<oneshot::Receiver<TrainerResult>, LearnerError> {
         let (result, receiver) = oneshot::channel();
         let (config, agreement) = (self.config.clone(), self.agreement.clone());
-        let stop = self.stop.clone();
+        let (name, stop) = (self.device.clone(), self.stop.clone());
+        let train = move |device: Device| {
+            let mut updater = Updater::new(&config, &agreement, device).stopped_by(stop);
+            if let Some(state) = state {
+                updater.restore(state)?;
+            }
+            updater.warm_up(&agreement, config.learner.batch_unrolls);
+            run_loop::run(updater, &config, links)
+        };
         thread::Builder::new()
             .name("trainer".to_owned())
             .stack_size(TRAINER_STACK_BYTES)
             .spawn(move || {
-                let mut updater = Updater::new(&config, &agreement, device).stopped_by(stop);
-                let restored = state.map_or(Ok(()), |state| updater.restore(state));
-                let report = match restored {
-                    Ok(()) => run_loop::run(updater, &config, links),
-                    Err(fault) => Err(fault.into()),
-                };
+                let report = device::guard(&device, &name, || train(device.clone()));
                 // Nobody waits for the result only if the learner has failed already.
-                let _ = result.send(report);
+                let _ = result.send(report.unwrap_or_else(|failed| Err(failed.into())));
             })
             .map_err(LearnerError::Start)?;
         Ok(receiver)

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::{Config, Objective};
+use super::{Config, Objective, Ratio};
 use crate::{
-    policy::{FlatLayout, payload_bytes},
+    arrays::ElementType,
+    policy::{FlatLayout, kept_len, payload_bytes},
     unroll::Agreement,
     wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
 };
@@ -24,9 +25,18 @@ const PARAMETER_COPIES: u64 = 12;
 /// Batches at the trainer besides the reservoir: the one being assembled and the one being trained.
 const BATCHES: u64 = 2;
 const FLOAT_BYTES: u64 = 4;
+/// Observations that the learner evaluates at one time: a bound on the memory that a convolution takes.
+pub const EVALUATION_ROWS_MAX: usize = 4096;
+/// Copies of the parameters on the device: themselves, gradients, two moments, those three of before the update, what one
+/// optimiser step makes anew, and all of them in one piece for the way back.
+const PARAMETERS_ON_DEVICE: u64 = 9;
+/// Numbers per step on the device besides observation, action and mask, of 4 bytes each: five that a loss reads and a row
+/// number, for each pass.
+const NUMBERS_OF_A_PASS: u64 = 6;
 
-/// The worst case of a learner's memory, part by part. What the device needs to compute a minibatch comes on top: it
-/// depends on the network, not on any peer.
+/// The worst case of a learner's memory, part by part; or about what its device holds. What the device needs to compute a
+/// minibatch depends on the network, not on any peer: it is in [`Config::device_memory`] and not in
+/// [`Config::memory_bound`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryBound {
     /// What for, and bytes.
@@ -58,7 +68,7 @@ impl MemoryBound {
 
 impl fmt::Display for MemoryBound {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "at most {} MiB:", self.mib())?;
+        write!(formatter, "{} MiB:", self.mib())?;
         for (index, (what, bytes)) in self.terms.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let mib = *bytes as f64 / f64::from(1 << 20);
@@ -119,7 +129,8 @@ impl Config {
                     product(&[self.learner.queue_unrolls as u64, unroll]),
                 ),
                 ("batches", product(&[batches, rows, row])),
-                ("an auxiliary phase", product(&[phase, rows, row])),
+                // Kept, and once more on the device while it trains.
+                ("an auxiliary phase", product(&[2, phase, rows, row])),
                 (
                     "parameters being sent",
                     product(&[streams, CHUNKS * chunk + SEND_BUFFER_BYTES]),
@@ -133,6 +144,44 @@ impl Config {
                     "the trainer's parameters",
                     product(&[PARAMETER_COPIES, payload]),
                 ),
+            ],
+        }
+    }
+}
+
+impl Config {
+    /// About what the learner holds on its device during an update. How its allocator rounds comes on top.
+    #[must_use]
+    pub fn device_memory(&self, agreement: &Agreement) -> MemoryBound {
+        let (environment, network) = (&agreement.environment, &agreement.network);
+        let payload = payload_bytes(network) as u64;
+        let len = environment.observation.len() as u64;
+        let steps = self.batch_rows() as u64;
+        let columns = product(&[
+            agreement.rollout.environments as u64,
+            self.learner.batch_unrolls as u64,
+        ]);
+        let has_target = self.algorithm.ratio == Ratio::TargetNetwork;
+        // Bytes go up four to a number where that comes out even.
+        let packs = environment.observation.element == ElementType::U8 && len.is_multiple_of(4);
+        let number_bytes = if packs { 1 } else { FLOAT_BYTES };
+        let step = (environment.action.len() + environment.mask_len()) as u64
+            + NUMBERS_OF_A_PASS * self.algorithm.epochs as u64;
+        let batch = product(&[steps.saturating_add(columns), len, number_bytes])
+            .saturating_add(product(&[steps, step, FLOAT_BYTES]));
+        let minibatch = steps.div_ceil(self.algorithm.minibatches.max(1) as u64);
+        // Each number that is kept has a gradient; what nothing is learnt from is kept by no one.
+        let rows = minibatch.saturating_mul(2);
+        let rows = rows.max(steps.min(EVALUATION_ROWS_MAX as u64));
+        let kept = (kept_len(network) as u64).saturating_add(len);
+        MemoryBound {
+            terms: vec![
+                (
+                    "parameters, gradients and moments",
+                    product(&[PARAMETERS_ON_DEVICE + u64::from(has_target), payload]),
+                ),
+                ("the batch", batch),
+                ("activations", product(&[rows, kept, FLOAT_BYTES])),
             ],
         }
     }
@@ -158,4 +207,77 @@ fn product(factors: &[u64]) -> u64 {
     factors
         .iter()
         .fold(1, |product, factor| product.saturating_mul(*factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ActionSpec, EncoderSpec, EnvironmentSpec, ImageLayout, ObservationSpec};
+
+    fn agreement(config: &Config, environment: EnvironmentSpec) -> Agreement {
+        Agreement {
+            network: config.network(&environment),
+            rollout: config.rollout(),
+            environment,
+        }
+    }
+
+    #[test]
+    fn what_a_device_holds_follows_from_network_and_batch() {
+        let sets = [
+            "actor.unroll_length=10",
+            "actor.environments_per_actor=2",
+            "learner.batch_unrolls=5",
+            "learner.queue_unrolls=5",
+            "policy.hidden_sizes=[8]",
+            "algorithm.epochs=3",
+            "algorithm.minibatches=2",
+        ];
+        let sets = sets.map(str::to_owned);
+        let config = Config::load(None, std::iter::empty(), &sets)
+            .unwrap()
+            .config;
+        let shown = ObservationSpec::floats([4], [-1.0, 1.0]);
+        let environment = EnvironmentSpec::new("Test-v0", shown, ActionSpec::Discrete(2));
+        let agreement = agreement(&config, environment);
+        let parameters = payload_bytes(&agreement.network) as u64;
+        let held = config.device_memory(&agreement);
+        let terms = held.terms.iter().map(|(_, bytes)| *bytes);
+        let expected = [
+            9 * parameters,
+            // 100 steps and 10 bootstrap states of 4 numbers; an action, and 6 numbers in each of 3 passes.
+            4 * (110 * 4 + 100 * (1 + 6 * 3)),
+            // A minibatch of 50 steps, with gradients: 4 numbers seen, 8 units before and after ReLU in each of two torsos.
+            4 * 2 * 50 * (4 + 2 * 2 * 8),
+        ];
+        assert_eq!(terms.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_picture_is_a_byte_a_number_and_its_convolutions_are_most_of_it() {
+        let sets = ["policy.shared_torso=true".to_owned()];
+        let config = Config::load(None, std::iter::empty(), &sets)
+            .unwrap()
+            .config;
+        let shown = ObservationSpec::bytes([4, 84, 84], 255);
+        let environment = EnvironmentSpec::new("Test-v0", shown, ActionSpec::Discrete(2));
+        let mut agreement = agreement(&config, environment);
+        // 32 x 20 x 20, 64 x 9 x 9 and 64 x 7 x 7, then 512, all before and after ReLU (Mnih et al. 2015).
+        agreement.network.encoder = EncoderSpec::NatureConv {
+            layout: ImageLayout::ChannelsFirst,
+            hidden_sizes: vec![512],
+        };
+        assert_eq!(
+            kept_len(&agreement.network),
+            2 * (12_800 + 5_184 + 3_136 + 512)
+        );
+        let held = config.device_memory(&agreement);
+        assert_eq!(held.largest().0, "activations");
+        let steps = config.batch_rows() as u64;
+        let batch = held.terms[1].1;
+        assert!(
+            (steps * 28_224..steps * 28_224 * 2).contains(&batch),
+            "{held}"
+        );
+    }
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 pub use layers::Loaded;
-pub use memory::{MemoryBound, message_bytes_read_max, streams_of_a_kind_max};
+pub use memory::{EVALUATION_ROWS_MAX, MemoryBound, message_bytes_read_max, streams_of_a_kind_max};
 pub use resume::Difference;
 pub use sections::*;
 pub use setting::{

@@ -19,8 +19,8 @@ pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, re
 pub use network::{ActorCritic, Sequence, Unrolled};
 pub use packing::{FlatLayout, Misfit};
 pub use parameters::{
-    PARAMETERS_MAX, ParametersError, export_flat, flatten, import_flat, layout, layout_fingerprint,
-    parameter_count, payload_bytes, to_bytes, to_tensor, unflatten,
+    PARAMETERS_MAX, ParametersError, encode_flat, export_flat, flatten, import_flat, kept_len,
+    layout, layout_fingerprint, parameter_count, payload_bytes, to_bytes, to_tensor, unflatten,
 };
 pub use safetensors::{read_safetensors, write_safetensors};
 

@@ -7,8 +7,11 @@ use burn::{
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::network::{ActorCritic, parameter_shapes};
-use crate::spec::NetworkSpec;
+use super::{
+    encoder,
+    network::{ActorCritic, parameter_shapes},
+};
+use crate::spec::{CoreSpec, NetworkSpec};
 
 /// Most parameters that a network may have.
 pub const PARAMETERS_MAX: u64 = 1 << 30;
@@ -84,6 +87,21 @@ pub fn payload_bytes(spec: &NetworkSpec) -> usize {
     parameter_count(spec).saturating_mul(PARAMETER_BYTES)
 }
 
+/// Numbers that a network keeps of one step until the backward pass, about: an estimate of the memory of a device.
+#[must_use]
+pub fn kept_len(spec: &NetworkSpec) -> usize {
+    /// Of each gate the two products, their sum and its activation.
+    const OF_A_GATE: usize = 4;
+    let encoder = encoder::resolve(spec).unwrap_or_else(encoder::identity);
+    let core = match spec.core {
+        CoreSpec::None => 0,
+        CoreSpec::Lstm { size } => size.saturating_mul(4 * OF_A_GATE),
+        CoreSpec::Gru { size } => size.saturating_mul(3 * OF_A_GATE),
+    };
+    let torso = encoder.kept_len(&spec.observation).saturating_add(core);
+    torso.saturating_mul(if spec.shared_torso { 1 } else { 2 })
+}
+
 /// All parameters `[P]` in layout order, joined on the device. No gradient flows through them.
 #[must_use]
 pub fn flatten(network: &ActorCritic) -> Tensor<1> {
@@ -138,6 +156,13 @@ impl ModuleMapper for Unflatten<'_> {
 #[must_use]
 pub fn export_flat(network: &ActorCritic) -> Bytes {
     to_bytes(flatten(network))
+}
+
+/// What [`export_flat`] gives, for parameters `[P]` that have been read back.
+#[must_use]
+pub fn encode_flat(parameters: &[f32]) -> Bytes {
+    let words = parameters.iter().map(|own| own.to_le_bytes());
+    words.collect::<Vec<_>>().into_flattened().into()
 }
 
 /// The numbers of `tensor` as little-endian f32; waits for the device.

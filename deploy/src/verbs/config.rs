@@ -127,7 +127,13 @@ pub(super) fn check(layers: &Layers, registry: &Registry) -> Result<(), Failure>
         environment,
     };
     let memory = loaded.config.memory_bound(&agreement);
-    output::line(&format!("worst-case memory of the learner: {memory}"));
+    output::line(&format!(
+        "worst-case memory of the learner: at most {memory}"
+    ));
+    let device = loaded.config.device_memory(&agreement);
+    output::line(&format!(
+        "memory of its device during an update: about {device}"
+    ));
     Ok(())
 }
 

@@ -154,11 +154,11 @@ fn plan(case: &Value) -> Plan {
         .collect()
 }
 
-fn material(batch: &Batch) -> Material<'_> {
+fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
     Material {
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
-        batch,
+        staged: updater.stage(batch),
     }
 }
 
@@ -166,8 +166,8 @@ fn check_arrival(name: &str, case: &Value) {
     let batch = batch(case);
     let mut updater = updater(case);
     updater.config.advantage_normalisation = AdvantageNormalisation::None;
-    let arrival = updater.evaluate(&batch);
-    let material = material(&batch);
+    let arrival = updater.evaluate(&updater.stage(&batch));
+    let material = material(&updater, &batch);
     let targets = updater.targets(&material, &arrival);
     let expected = &case["expected"]["at_arrival"];
     let got = [
@@ -186,15 +186,15 @@ fn check_arrival(name: &str, case: &Value) {
 fn check_steps(name: &str, case: &Value, plan: &Plan) {
     let batch = batch(case);
     let mut updater = updater(case);
-    let arrival = updater.evaluate(&batch);
-    let material = material(&batch);
+    let arrival = updater.evaluate(&updater.stage(&batch));
+    let material = material(&updater, &batch);
     let targets = updater.targets(&material, &arrival);
     let rates = updater.rates(1.0);
     let trace = updater.optimise(&material, &arrival, &targets, plan, &rates);
     let expected = case["expected"]["steps"].as_array().unwrap();
     let steps = trace.losses.len();
     for (index, (losses, expected)) in trace.losses.into_iter().zip(expected).enumerate() {
-        let [policy, value, entropy, norm] = forward::read(losses).try_into().unwrap();
+        let [policy, value, entropy, norm] = staged::read(losses).try_into().unwrap();
         let (policy, value, entropy) = (f64::from(policy), f64::from(value), f64::from(entropy));
         let policy = policy - rates.entropy * entropy;
         let fields = [

@@ -37,6 +37,11 @@ pub trait PolicyUpdater {
         UpdaterState::of_parameters(self.parameters())
     }
 
+    /// Bytes that the tensor library holds on the device; `None` if that is the processor.
+    fn device_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// All environments begin anew with the parameters as they are.
     fn begin_lives(&mut self) {}
 }
@@ -56,6 +61,10 @@ impl PolicyUpdater for Updater {
 
     fn state(&self) -> UpdaterState {
         Updater::state(self)
+    }
+
+    fn device_memory_bytes(&self) -> Option<u64> {
+        Updater::device_memory_bytes(self)
     }
 
     fn begin_lives(&mut self) {

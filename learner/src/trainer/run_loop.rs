@@ -440,6 +440,9 @@ impl<U: PolicyUpdater> Trainer<U> {
         row.set_time(&shares);
         row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
         row.set(Metric::QueueFill, self.links.queue.fill());
+        if let Some(bytes) = self.updater.device_memory_bytes() {
+            row.set(Metric::DeviceMemory, bytes as f64);
+        }
         row.set_update(update);
         row.set_lag(window);
         let books = self.links.books.lock();

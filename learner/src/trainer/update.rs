@@ -6,10 +6,12 @@ mod objective;
 mod outcome;
 mod phasic;
 mod settings;
+mod staged;
 mod state;
 mod statistics;
 mod targets;
 mod trust_region;
+mod warm_up;
 
 use std::{borrow::Cow, time::Instant};
 
@@ -23,7 +25,8 @@ use rand_pcg::Pcg64;
 use springbok_common::{
     config::{Config, RecomputeTargets},
     policy::{
-        ActorCritic, DistributionKind, ParametersError, export_flat, import_flat, write_safetensors,
+        ActorCritic, DistributionKind, ParametersError, encode_flat, export_flat, import_flat,
+        write_safetensors,
     },
     spec::{CoreSpec, NetworkSpec},
     unroll::Agreement,
@@ -37,14 +40,22 @@ pub use state::{StateFault, UpdaterState};
 pub use trust_region::TrustRegionMetrics;
 
 use self::{
-    forward::Evaluation, minibatch::Tracking, objective::Memory, statistics::Statistics,
+    forward::Evaluation,
+    minibatch::Tracking,
+    objective::Memory,
+    outcome::{ReadBack, Trace},
+    staged::Staged,
+    statistics::Statistics,
     targets::Targets,
 };
 use super::batch::Batch;
-use crate::algorithm::{
-    adam::Adam,
-    gradient::places,
-    health::{Samples, health},
+use crate::{
+    algorithm::{
+        adam::Adam,
+        gradient::places,
+        health::{Samples, health},
+    },
+    device,
 };
 
 /// Keeps the shuffling of minibatches apart from the initial parameters, which come from the same seed.
@@ -79,7 +90,7 @@ type Plan = Vec<Vec<Vec<usize>>>;
 
 /// What an update works on besides the model.
 struct Material<'a> {
-    batch: &'a Batch,
+    staged: Staged<'a>,
     /// [T, B]: as they are learnt from.
     rewards: Vec<f32>,
     /// [T, B]: which rows there is something to learn from.
@@ -94,19 +105,6 @@ struct Rates {
     entropy: f64,
     /// Weight of the penalty on the divergence, if there is one.
     penalty: Option<f64>,
-}
-
-/// What the optimiser steps left on the device.
-#[derive(Default)]
-struct Trace {
-    /// Policy loss, value loss, entropy and gradient norm of each step, `[4]` each.
-    losses: Vec<Tensor<1>>,
-    /// log pi of the minibatches of the last epoch.
-    log_probs: Vec<Tensor<1>>,
-    /// The rows t * B + b that these belong to.
-    rows: Vec<usize>,
-    /// Epochs that were begun.
-    epochs: usize,
 }
 
 impl Updater {
@@ -166,6 +164,12 @@ impl Updater {
         write_safetensors(&self.parameters, &self.network)
     }
 
+    /// Bytes that the tensor library holds on the device; `None` on the processor.
+    #[must_use]
+    pub fn device_memory_bytes(&self) -> Option<u64> {
+        device::memory_bytes(&self.device)
+    }
+
     /// Replaces the parameters; the optimisers keep their moments.
     ///
     /// # Errors
@@ -195,10 +199,10 @@ impl Updater {
         let material = Material {
             rewards: self.learnt.statistics.rewards(&self.config, batch),
             learnable,
-            batch,
+            staged: self.stage(batch),
         };
         let plan = self.plan(&material);
-        let arrival = self.evaluate(batch);
+        let arrival = self.evaluate(&material.staged);
         let targets = self.targets(&material, &arrival);
         self.follow_values(&material, &targets);
         let result = self.train(&material, &arrival, &targets, &plan, progress_remaining);
@@ -220,7 +224,7 @@ impl Updater {
             let rows = 0..material.learnable.len();
             rows.filter(|&row| material.learnable[row]).collect()
         } else {
-            (0..material.batch.columns).collect()
+            (0..material.staged.batch.columns).collect()
         };
         let size = units.len().div_ceil(self.config.minibatches.max(1)).max(1);
         (0..epochs)
@@ -265,8 +269,8 @@ impl Updater {
         self.remember(divergence);
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
-        let parameters = export_flat(&self.learnt.model);
-        let metrics = self.metrics(material, arrival, targets, trace, &rates)?;
+        let result = trace.read_back(&self.learnt.model);
+        let metrics = self.metrics(material, arrival, targets, &result, &rates)?;
         let metrics = UpdateMetrics {
             kl: divergence
                 .or(region.map(|region| region.kl))
@@ -275,16 +279,12 @@ impl Updater {
             auxiliary: auxiliary?,
             ..metrics
         };
-        let (words, _) = parameters.as_chunks::<4>();
-        let finite = words
-            .iter()
-            .all(|word| f32::from_le_bytes(*word).is_finite());
-        if !finite {
+        if !result.parameters().iter().all(|own| own.is_finite()) {
             return Err(UpdateFault::NonFinite {
                 what: "a parameter",
             });
         }
-        self.parameters = parameters;
+        self.parameters = encode_flat(result.parameters());
         Ok(metrics)
     }
 
@@ -305,19 +305,15 @@ impl Updater {
             }
             trace.epochs += 1;
             if epoch > 0 && self.config.recompute_targets == RecomputeTargets::Epoch {
-                targets = Cow::Owned(self.targets(material, &self.evaluate(material.batch)));
+                targets = Cow::Owned(self.targets(material, &self.evaluate(&material.staged)));
             }
             trace.log_probs.clear();
             trace.rows.clear();
-            for units in minibatches {
+            for pick in self.pick(material, arrival, &targets, minibatches) {
                 if self.stop.is_cancelled() {
                     return trace;
                 }
-                let Some(minibatch) =
-                    self.gather(material, arrival, &targets, units, Tracking::Gradients)
-                else {
-                    continue;
-                };
+                let minibatch = self.gather(material, arrival, &pick, Tracking::Gradients);
                 trace.rows.extend_from_slice(&minibatch.rows);
                 let (losses, log_probs) = self.step(minibatch, rates);
                 trace.losses.push(losses);
@@ -327,25 +323,20 @@ impl Updater {
         trace
     }
 
-    /// Reads the trace back, once, and says what the update did.
+    /// What the update did.
     fn metrics(
         &self,
         material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
-        trace: Trace,
+        result: &ReadBack,
         rates: &Rates,
     ) -> Result<UpdateMetrics, UpdateFault> {
-        let batch = material.batch;
-        let count = trace.losses.len();
-        let mut losses = forward::read(Tensor::cat(
-            trace.losses.into_iter().chain(trace.log_probs).collect(),
-            0,
-        ));
-        let log_probs = losses.split_off(4 * count);
-        let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(&losses)?;
+        let batch = material.staged.batch;
+        let losses = result.losses();
+        let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(losses)?;
         let mut current = arrival.log_probs.clone();
-        for (&row, log_prob) in trace.rows.iter().zip(log_probs) {
+        for (&row, &log_prob) in result.rows.iter().zip(result.log_probs()) {
             current[row] = log_prob;
         }
         let samples = Samples {
@@ -368,7 +359,7 @@ impl Updater {
             entropy,
             gradient_norm,
             clip_fraction: outcome::clip_fraction(&surrogate, &health, &samples, arrival.anchor()),
-            epochs: trace.epochs,
+            epochs: result.epochs,
             approx_kl: health.kl.k3,
             kl: f64::NAN,
             trust_region: None,
@@ -387,7 +378,7 @@ impl Updater {
                 Some(_) => f64::NAN,
                 None => rates.policy,
             },
-            optimiser_steps: count as u64,
+            optimiser_steps: (losses.len() / outcome::LOSSES) as u64,
             per_lag: health.per_lag,
             measuring: measured.elapsed(),
         })

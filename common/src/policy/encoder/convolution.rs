@@ -86,6 +86,34 @@ impl Convolutions {
         }
     }
 
+    /// Numbers that the convolutions keep of one image until the backward pass: each before and after its ReLU; of a
+    /// residual stage the convolution before its pooling, and of each block two of each and the sum.
+    fn kept(&self, image: [usize; 3]) -> usize {
+        let numbers = |sides: [usize; 3]| -> usize { sides.iter().product() };
+        match self.stack {
+            Stack::Minatar => 2 * numbers(self.output(image)),
+            Stack::Nature => {
+                let [_, mut height, mut width] = image;
+                let layers = NATURE.into_iter().map(|(filters, size, stride)| {
+                    height = valid(height, size, stride);
+                    width = valid(width, size, stride);
+                    2 * numbers([filters, height, width])
+                });
+                layers.sum()
+            }
+            Stack::Impala => {
+                let [_, mut height, mut width] = image;
+                let stages = IMPALA_CHANNELS.into_iter().map(|channels| {
+                    let whole = numbers([channels, height, width]);
+                    height = height.div_ceil(2);
+                    width = width.div_ceil(2);
+                    whole + (1 + 5 * IMPALA_BLOCKS) * numbers([channels, height, width])
+                });
+                stages.sum()
+            }
+        }
+    }
+
     /// Numbers in what the convolutions give for one observation.
     fn flattened(&self, observation: &ObservationSpec) -> usize {
         self.image(observation)
@@ -173,6 +201,11 @@ impl Encoder for Convolutions {
 
     fn output_len(&self, observation: &ObservationSpec) -> usize {
         self.connected.width(self.flattened(observation))
+    }
+
+    fn kept_len(&self, observation: &ObservationSpec) -> usize {
+        let convolved = self.image(observation).map_or(0, |image| self.kept(image));
+        convolved + self.connected.kept()
     }
 
     fn forward(

@@ -41,6 +41,12 @@ impl Mlp {
         self.hidden_sizes.last().copied().unwrap_or(inputs)
     }
 
+    /// Numbers kept of one input: those of each layer before and after its activation.
+    pub(super) fn kept(&self) -> usize {
+        let sizes = self.hidden_sizes.iter();
+        sizes.fold(0, |sum, &size| sum.saturating_add(size.saturating_mul(2)))
+    }
+
     /// All layers one after the other; the parameters of the first are at `first` of the list.
     pub(super) fn apply(
         &self,
@@ -74,6 +80,10 @@ impl Encoder for Mlp {
 
     fn output_len(&self, observation: &ObservationSpec) -> usize {
         self.width(observation.len())
+    }
+
+    fn kept_len(&self, _observation: &ObservationSpec) -> usize {
+        self.kept()
     }
 
     fn forward(

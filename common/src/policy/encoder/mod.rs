@@ -37,6 +37,12 @@ pub trait Encoder: Send + Sync {
     /// Features of one observation: F.
     fn output_len(&self, observation: &ObservationSpec) -> usize;
 
+    /// Numbers that [`Self::forward`] keeps of one observation until the backward pass, about; an estimate of the device's
+    /// memory is made of it. If an encoder does not say: those that it gives.
+    fn kept_len(&self, observation: &ObservationSpec) -> usize {
+        self.output_len(observation)
+    }
+
     /// Features [N, F] of observations [N, O], which are scaled or normalised already; each row is one observation of
     /// shape [`ObservationSpec::shape`], row-major. Gradients flow through whatever it does with tensors.
     fn forward(

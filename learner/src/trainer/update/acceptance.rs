@@ -66,7 +66,7 @@ pub(super) fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
         lags: vec![u64::from(drift > 0.0); COLUMNS],
         ..Batch::default()
     };
-    batch.behaviour_log_probs = updater.evaluate(&batch).log_probs;
+    batch.behaviour_log_probs = updater.evaluate(&updater.stage(&batch)).log_probs;
     for log_prob in &mut batch.behaviour_log_probs {
         *log_prob += drift * rng.random_range(-1.0..1.0_f32);
     }
@@ -86,11 +86,11 @@ pub(super) fn largest_difference(left: &Updater, right: &Updater) -> f32 {
         .fold(0.0, f32::max)
 }
 
-pub(super) fn material(batch: &Batch) -> Material<'_> {
+pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
     Material {
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
-        batch,
+        staged: updater.stage(batch),
     }
 }
 
@@ -149,8 +149,8 @@ fn the_first_minibatch_sees_the_policy_of_arrival() {
         let mut updater = updater(settings(kind), 5);
         let batch = batch(&updater, 1, 0.8);
         let plan = vec![vec![(0..batch.steps()).collect()]];
-        let arrival = updater.evaluate(&batch);
-        let material = material(&batch);
+        let arrival = updater.evaluate(&updater.stage(&batch));
+        let material = material(&updater, &batch);
         let targets = updater.targets(&material, &arrival);
         let metrics = updater
             .train(&material, &arrival, &targets, &plan, 1.0)
@@ -257,10 +257,10 @@ fn masked_steps_move_the_value_and_not_the_policy() {
     settings.entropy_coefficient = Linear::constant(0.0);
     let mut weighed = updater(settings, 1);
     let mut batch = batch(&weighed, 7, 0.1);
-    let before = weighed.evaluate(&batch);
+    let before = weighed.evaluate(&weighed.stage(&batch));
     batch.weigh(|_| 0.0);
     weighed.update(&batch, 1.0).unwrap();
-    let after = weighed.evaluate(&batch);
+    let after = weighed.evaluate(&weighed.stage(&batch));
     assert_eq!(before.log_probs, after.log_probs);
     assert_ne!(before.values, after.values);
 }

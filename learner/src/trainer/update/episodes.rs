@@ -1,7 +1,10 @@
 //! Ends of episodes in a whole evaluation, by hand: two episodes in one column must not know of each other, with and
 //! without memory; lost lives and void rows.
 
-use burn::{module::Module as _, tensor::TensorData};
+use burn::{
+    module::Module as _,
+    tensor::{Tensor, TensorData},
+};
 use rand::RngExt;
 use springbok_common::{
     arrays::{Actions, Elements},
@@ -121,9 +124,9 @@ fn two_episodes_in_one_column_do_not_know_of_each_other() {
         let material = Material {
             rewards: batch.rewards.clone(),
             learnable: batch.learnable(0),
-            batch: &batch,
+            staged: updater.stage(&batch),
         };
-        let arrival = updater.evaluate(&batch);
+        let arrival = updater.evaluate(&updater.stage(&batch));
         let values = values_by_hand(&updater, &batch);
         for (got, expected) in arrival.values.iter().zip(&values) {
             assert!(

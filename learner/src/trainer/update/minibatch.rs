@@ -2,10 +2,9 @@
 
 use burn::{
     optim::GradientsParams,
-    tensor::{Bool, Device, Int, Tensor, TensorData},
+    tensor::{Bool, Int, Tensor, kind::Autodiff},
 };
 use springbok_common::{
-    arrays::{Actions, Elements},
     config::AdvantageNormalisation,
     policy::{self, ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
     spec::CoreSpec,
@@ -13,18 +12,19 @@ use springbok_common::{
 
 use super::{
     Evaluation, Material, Rates, Targets, Updater,
-    forward::{of_actions, upload, upload_actions, upload_indices, upload_mask},
+    forward::of_actions,
+    staged::{upload_indices, upload_numbers},
 };
-use crate::{
-    algorithm::{
-        adam::Adam,
-        gradient::{clip_norm, flatten},
-        normalise::normalise,
-        surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, kl_penalty, policy_loss},
-        value_loss::value_loss,
-    },
-    trainer::batch::Batch,
+use crate::algorithm::{
+    adam::Adam,
+    gradient::{clip_norm, flatten},
+    normalise::normalise,
+    surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, kl_penalty, policy_loss},
+    value_loss::value_loss,
 };
+
+/// Numbers that go up for each row: log mu, log pi_prox, the advantage, what the critic predicted, its target.
+const NUMBERS: usize = 5;
 
 /// The rows of one optimiser step. On the device, all but the input are constants `[N]`.
 pub(super) struct Minibatch {
@@ -42,6 +42,74 @@ pub(super) struct Minibatch {
     targets: Tensor<1>,
 }
 
+/// Which rows a minibatch takes, on the host.
+pub(super) struct Choice {
+    /// The N rows t * B + b that are learnt from.
+    pub(super) rows: Vec<usize>,
+    sequence: Option<ChosenSequence>,
+}
+
+/// With a memory: whole columns, time-major.
+struct ChosenSequence {
+    columns: Vec<usize>,
+    /// Rows t * B + b of all steps of these columns.
+    steps: Vec<usize>,
+    /// Which of `steps` are learnt from, if not all are.
+    selection: Option<Vec<usize>>,
+}
+
+/// The same on the device.
+pub(super) struct Indices {
+    pub(super) rows: Tensor<1, Int>,
+    sequence: Option<SequenceIndices>,
+}
+
+struct SequenceIndices {
+    columns: Tensor<1, Int>,
+    steps: Tensor<1, Int>,
+    selection: Option<Tensor<1, Int>>,
+}
+
+/// What a minibatch will take from its batch when its turn comes.
+pub(super) struct Pick {
+    choice: Choice,
+    indices: Indices,
+    /// [NUMBERS * N].
+    numbers: Tensor<1>,
+}
+
+impl Choice {
+    /// All row numbers in the order of [`Self::indices`].
+    fn parts(&self) -> impl Iterator<Item = &[usize]> {
+        let sequence = self.sequence.iter().flat_map(|sequence| {
+            let selection = sequence.selection.as_deref().unwrap_or_default();
+            [&sequence.columns[..], &sequence.steps, selection]
+        });
+        std::iter::once(self.rows.as_slice()).chain(sequence)
+    }
+
+    fn len(&self) -> usize {
+        self.parts().map(<[usize]>::len).sum()
+    }
+
+    /// Finds the row numbers among those that went up, from `next` on.
+    fn indices(&self, uploaded: &Tensor<1, Int>, mut next: usize) -> Indices {
+        let mut cut = |part: &[usize]| {
+            let own = uploaded.clone().narrow(0, next, part.len());
+            next += part.len();
+            own
+        };
+        Indices {
+            rows: cut(&self.rows),
+            sequence: self.sequence.as_ref().map(|sequence| SequenceIndices {
+                columns: cut(&sequence.columns),
+                steps: cut(&sequence.steps),
+                selection: sequence.selection.as_deref().map(cut),
+            }),
+        }
+    }
+}
+
 /// Whether gradients will be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tracking {
@@ -52,14 +120,7 @@ pub(super) enum Tracking {
 }
 
 impl Tracking {
-    fn device(self, device: &Device) -> Device {
-        match self {
-            Self::Gradients => device.clone().autodiff(),
-            Self::None => device.clone(),
-        }
-    }
-
-    fn of<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+    pub(super) fn of<const D: usize, K: Autodiff>(self, tensor: Tensor<D, K>) -> Tensor<D, K> {
         match self {
             Self::Gradients => tensor.autodiff(),
             Self::None => tensor,
@@ -112,21 +173,56 @@ impl Input {
 }
 
 impl Updater {
-    /// Copies the rows or columns `units` to the device; `None` if there is nothing to learn from them.
-    pub(super) fn gather(
+    /// What each of the minibatches of one pass takes, without those that there is nothing to learn from. Two uploads for
+    /// all of them.
+    pub(super) fn pick(
         &self,
         material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
-        units: &[usize],
-        tracking: Tracking,
-    ) -> Option<Minibatch> {
-        let batch = material.batch;
-        let device = tracking.device(&self.device);
-        let (rows, input) = self.gather_input(material, units, tracking);
-        if rows.is_empty() {
-            return None;
+        minibatches: &[Vec<usize>],
+    ) -> Vec<Pick> {
+        let choices = minibatches.iter().map(|units| self.choose(material, units));
+        let choices: Vec<Choice> = choices.filter(|choice| !choice.rows.is_empty()).collect();
+        if choices.is_empty() {
+            return Vec::new();
         }
+        let indices: Vec<usize> = choices
+            .iter()
+            .flat_map(Choice::parts)
+            .flatten()
+            .copied()
+            .collect();
+        let indices = upload_indices(&indices, &self.device);
+        let numbers = choices.iter().flat_map(|choice| {
+            let columns = self.numbers(material, arrival, targets, &choice.rows);
+            columns.into_iter().flatten()
+        });
+        let numbers = upload_numbers(numbers.collect(), &self.device);
+        let (mut next_index, mut next_number) = (0, 0);
+        let picks = choices.into_iter().map(|choice| {
+            let (first_index, first_number) = (next_index, next_number);
+            let count = NUMBERS * choice.rows.len();
+            next_index += choice.len();
+            next_number += count;
+            Pick {
+                indices: choice.indices(&indices, first_index),
+                numbers: numbers.clone().narrow(0, first_number, count),
+                choice,
+            }
+        });
+        picks.collect()
+    }
+
+    /// What is one number for each of `rows`.
+    fn numbers(
+        &self,
+        material: &Material<'_>,
+        arrival: &Evaluation,
+        targets: &Targets,
+        rows: &[usize],
+    ) -> [Vec<f32>; NUMBERS] {
+        let batch = material.staged.batch;
         let pick = |source: &[f32]| rows.iter().map(|&row| source[row]).collect::<Vec<_>>();
         let mut advantages = pick(&targets.advantages);
         if self.config.advantage_normalisation == AdvantageNormalisation::Minibatch {
@@ -138,90 +234,106 @@ impl Updater {
                 *advantage *= weight;
             }
         }
-        // One upload for all that is one number per step.
-        let columns = [
+        [
             pick(&batch.behaviour_log_probs),
             pick(arrival.anchor()),
             advantages,
             pick(arrival.predictions(batch.steps())),
             pick(&targets.values),
-        ];
-        let shape = [columns.len(), rows.len()];
-        let packed = Tensor::<2>::from_data(TensorData::new(columns.concat(), shape), &device);
-        let column = |index: usize| packed.clone().narrow(0, index, 1).reshape([rows.len()]);
-        let actions = pick_actions(batch, &rows);
-        let select = |parameters: &Tensor<2>| {
-            let chosen = upload_indices(&rows, &self.device);
-            tracking.of(parameters.clone().select(0, chosen))
+        ]
+    }
+
+    /// The minibatch of a pick, on the device.
+    pub(super) fn gather(
+        &self,
+        material: &Material<'_>,
+        arrival: &Evaluation,
+        pick: &Pick,
+        tracking: Tracking,
+    ) -> Minibatch {
+        let (staged, indices) = (&material.staged, &pick.indices);
+        let rows = pick.choice.rows.len();
+        let number = |index: usize| {
+            let own = pick.numbers.clone().narrow(0, index * rows, rows);
+            tracking.of(own)
         };
-        Some(Minibatch {
-            input,
-            actions: upload_actions(actions.as_ref(), rows.len(), &device),
-            mask: upload_mask(&pick_masks(batch, &rows), rows.len(), &device),
-            behaviour: BehaviourLogProb(column(0)),
-            proximal: ProximalLogProb(column(1)),
-            proximal_parameters: arrival.parameters.as_ref().map(select),
-            advantages: column(2),
-            arrival_values: column(3),
-            targets: column(4),
-            rows,
-        })
-    }
-
-    /// Which rows are learnt from, and what the network is run over for them.
-    pub(super) fn gather_input(
-        &self,
-        material: &Material<'_>,
-        units: &[usize],
-        tracking: Tracking,
-    ) -> (Vec<usize>, Input) {
-        if self.network.core != CoreSpec::None {
-            return self.gather_columns(material, units, tracking);
+        let index = || indices.rows.clone();
+        let of_parameters = |all: &Tensor<2>| tracking.of(all.clone().select(0, index()));
+        Minibatch {
+            rows: pick.choice.rows.clone(),
+            input: self.input(material, &pick.choice, indices, tracking),
+            actions: match staged.picked_actions(index()) {
+                ActionTensor::Indices(actions) => ActionTensor::Indices(tracking.of(actions)),
+                ActionTensor::Values(actions) => ActionTensor::Values(tracking.of(actions)),
+            },
+            mask: staged.picked_mask(index()).map(|mask| tracking.of(mask)),
+            behaviour: BehaviourLogProb(number(0)),
+            proximal: ProximalLogProb(number(1)),
+            proximal_parameters: arrival.parameters.as_ref().map(of_parameters),
+            advantages: number(2),
+            arrival_values: number(3),
+            targets: number(4),
         }
-        let observations = pick_observations(material.batch, units);
-        let device = tracking.device(&self.device);
-        let observations = upload(observations.as_ref(), units.len(), &device);
-        (units.to_vec(), Input::Rows(observations))
     }
 
-    /// Whole columns from their stored states, time-major; and which rows are learnt from.
-    fn gather_columns(
+    /// The rows that are learnt from, and what the network is run over for them, of the rows or columns `units`.
+    pub(super) fn choose(&self, material: &Material<'_>, units: &[usize]) -> Choice {
+        if self.network.core == CoreSpec::None {
+            return Choice {
+                rows: units.to_vec(),
+                sequence: None,
+            };
+        }
+        let batch = material.staged.batch;
+        let steps: Vec<usize> = (0..batch.t)
+            .flat_map(|t| units.iter().map(move |&column| t * batch.columns + column))
+            .collect();
+        let learnt: Vec<usize> = (0..steps.len())
+            .filter(|&index| material.learnable[steps[index]])
+            .collect();
+        Choice {
+            rows: learnt.iter().map(|&index| steps[index]).collect(),
+            sequence: Some(ChosenSequence {
+                columns: units.to_vec(),
+                selection: (learnt.len() < steps.len()).then_some(learnt),
+                steps,
+            }),
+        }
+    }
+
+    /// The row numbers of one choice alone on the device.
+    pub(super) fn upload_choice(&self, choice: &Choice) -> Indices {
+        let indices: Vec<usize> = choice.parts().flatten().copied().collect();
+        choice.indices(&upload_indices(&indices, &self.device), 0)
+    }
+
+    /// What the network is run over: rows that stand for themselves, or whole columns from their stored states.
+    pub(super) fn input(
         &self,
         material: &Material<'_>,
-        columns: &[usize],
+        choice: &Choice,
+        indices: &Indices,
         tracking: Tracking,
-    ) -> (Vec<usize>, Input) {
-        let batch = material.batch;
-        let device = tracking.device(&self.device);
-        let row_of = |t: usize, column: usize| t * batch.columns + column;
-        let all: Vec<usize> = (0..batch.t)
-            .flat_map(|t| columns.iter().map(move |&column| row_of(t, column)))
-            .collect();
-        let learnt: Vec<usize> = (0..all.len())
-            .filter(|&index| material.learnable[all[index]])
-            .collect();
-        let keep = batch.keep_memory();
-        let keep: Vec<f32> = all.iter().map(|&row| keep[row]).collect();
-        let len = self.network.state_len();
-        let states: Vec<f32> = columns
-            .iter()
-            .flat_map(|&column| &batch.core_states[column * len..(column + 1) * len])
-            .copied()
-            .collect();
-        let observations = pick_observations(batch, &all);
-        let sequence = Sequence {
-            observations: upload(observations.as_ref(), all.len(), &device),
-            length: batch.t,
-            state: Some(tracking.of(self.upload_states(&states, columns.len()))),
-            keep: Some(Tensor::from_data(
-                TensorData::new(keep, [batch.t, columns.len()]),
-                &device,
-            )),
+    ) -> Input {
+        let staged = &material.staged;
+        let (Some(memory), Some(chosen), Some(sequence)) =
+            (&staged.memory, &choice.sequence, &indices.sequence)
+        else {
+            return Input::Rows(tracking.of(staged.picked_observations(indices.rows.clone())));
+        };
+        let (length, columns) = (staged.batch.t, chosen.columns.len());
+        let steps = || sequence.steps.clone();
+        let state = memory.states.clone().select(0, sequence.columns.clone());
+        let keep = memory.keep.clone().select(0, steps());
+        let own = Sequence {
+            observations: tracking.of(staged.picked_observations(steps())),
+            length,
+            state: Some(tracking.of(state)),
+            keep: Some(tracking.of(keep.reshape([length, columns]))),
             burn_in: self.config.burn_in,
         };
-        let selection = (learnt.len() < all.len()).then(|| upload_indices(&learnt, &device));
-        let rows = learnt.iter().map(|&index| all[index]).collect();
-        (rows, Input::Columns(Box::new(sequence), selection))
+        let selection = sequence.selection.clone().map(|rows| tracking.of(rows));
+        Input::Columns(Box::new(own), selection)
     }
 
     /// The surrogate and the entropy of a minibatch, for distributions with these `parameters` [N, P].
@@ -317,33 +429,4 @@ pub(super) fn descend(
     let parameters = optimiser.step(parameters, gradients, &rates.each);
     *model = policy::unflatten(model.clone(), &parameters);
     norm
-}
-
-/// Observations [N, O] of some rows.
-fn pick_observations(batch: &Batch, rows: &[usize]) -> Elements {
-    let len = batch.observations.len() / batch.observation_rows().max(1);
-    let mut picked = Elements::with_capacity(batch.observations.element(), rows.len() * len);
-    for &row in rows {
-        picked.extend(batch.observations.slice(row * len..(row + 1) * len));
-    }
-    picked
-}
-
-/// Actions [N, A] of some rows.
-fn pick_actions(batch: &Batch, rows: &[usize]) -> Actions {
-    let len = batch.actions.len() / batch.steps().max(1);
-    let mut picked = Actions::default();
-    for &row in rows {
-        picked.extend(batch.actions.slice(row * len..(row + 1) * len));
-    }
-    picked
-}
-
-/// Masks [N, M] of some rows; empty if there are none.
-pub(super) fn pick_masks(batch: &Batch, rows: &[usize]) -> Vec<u8> {
-    let len = batch.action_masks.len() / batch.steps().max(1);
-    rows.iter()
-        .flat_map(|&row| &batch.action_masks[row * len..(row + 1) * len])
-        .copied()
-        .collect()
 }

@@ -1,9 +1,6 @@
 //! What is particular to each objective of the policy: its loss, its penalty, and what it remembers between updates.
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, TensorData},
-};
+use burn::{module::Module, tensor::Tensor};
 use springbok_common::{
     config::{
         AlgorithmConfig, ClipRange, KlAdaptation, KlDirection, MdpoSchedule, Objective, Ratio,
@@ -13,8 +10,9 @@ use springbok_common::{
 
 use super::{
     Material, Trace, UpdateConfig, Updater,
-    forward::{self, Evaluation, upload_mask},
+    forward::Evaluation,
     phasic::Phase,
+    staged::{read, upload_numbers},
 };
 use crate::algorithm::{
     health::kl_estimates,
@@ -163,28 +161,22 @@ impl Updater {
     /// The exact mean divergence of the policy as it is now from that of `arrival`, in nats; `None` without a penalty.
     pub(super) fn divergence(&self, material: &Material<'_>, arrival: &Evaluation) -> Option<f64> {
         let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
-        let batch = material.batch;
-        let parameters = self.pass(&self.learnt.model.valid(), batch).parameters;
-        let distribution = |parameters: Tensor<2>| {
-            let mask = upload_mask(&batch.action_masks, batch.steps(), &self.device);
-            Distribution::new(&self.actions, parameters, mask)
-        };
+        let staged = &material.staged;
+        let parameters = self.pass(&self.learnt.model.valid(), staged).parameters;
+        let distribution =
+            |parameters: Tensor<2>| Distribution::new(&self.actions, parameters, staged.mask());
         let counts: Vec<f32> = material
             .learnable
             .iter()
             .map(|&learnable| f32::from(u8::from(learnable)))
             .collect();
-        let shape = [counts.len()];
         let divergence = surrogate::kl_penalty(
             penalty.direction,
             &distribution(parameters),
             &distribution(proximal.clone()),
-            Some(Tensor::from_data(
-                TensorData::new(counts, shape),
-                &self.device,
-            )),
+            Some(upload_numbers(counts, &self.device)),
         );
-        forward::read(divergence).first().copied().map(f64::from)
+        read(divergence).first().copied().map(f64::from)
     }
 
     /// After the optimiser steps: adapts the weight of the penalty to their `divergence` and refreshes the target network
@@ -207,7 +199,7 @@ impl Updater {
         let Some(limit) = self.config.kl_stop.filter(|_| !trace.rows.is_empty()) else {
             return false;
         };
-        let current = forward::read(Tensor::cat(trace.log_probs.clone(), 0));
+        let current = read(Tensor::cat(trace.log_probs.clone(), 0));
         let log_ratios: Vec<f64> = current
             .iter()
             .zip(&trace.rows)

@@ -1,8 +1,11 @@
 //! What an update reports.
 
-use super::{AuxiliaryMetrics, TrustRegionMetrics};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
+use burn::tensor::Tensor;
+use springbok_common::policy::{ActorCritic, flatten};
+
+use super::{AuxiliaryMetrics, TrustRegionMetrics, staged::read};
 use crate::algorithm::{
     health::{self, Health, LagRow, Samples},
     surrogate::{SurrogateConfig, SurrogateKind},
@@ -79,6 +82,65 @@ pub enum UpdateFault {
     EmptyBatch,
 }
 
+/// Numbers that each optimiser step leaves: policy loss, value loss, entropy and gradient norm.
+pub(super) const LOSSES: usize = 4;
+
+/// What the optimiser steps left on the device.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// [`LOSSES`] numbers of each step.
+    pub(super) losses: Vec<Tensor<1>>,
+    /// log pi of the minibatches of the last epoch.
+    pub(super) log_probs: Vec<Tensor<1>>,
+    /// The rows t * B + b that these belong to.
+    pub(super) rows: Vec<usize>,
+    /// Epochs that were begun.
+    pub(super) epochs: usize,
+}
+
+/// What an update left, on the host.
+pub(super) struct ReadBack {
+    /// Losses, log pi, parameters.
+    numbers: Vec<f32>,
+    log_probs: Range<usize>,
+    /// The rows t * B + b of [`Self::log_probs`].
+    pub(super) rows: Vec<usize>,
+    /// Epochs that were begun.
+    pub(super) epochs: usize,
+}
+
+impl Trace {
+    /// The one read-back at the end of an update: with the parameters of `model`.
+    pub(super) fn read_back(self, model: &ActorCritic) -> ReadBack {
+        let losses = LOSSES * self.losses.len();
+        let parts = self.losses.into_iter().chain(self.log_probs);
+        let parts = parts.chain([flatten(model)]).collect();
+        ReadBack {
+            numbers: read(Tensor::cat(parts, 0)),
+            log_probs: losses..losses + self.rows.len(),
+            rows: self.rows,
+            epochs: self.epochs,
+        }
+    }
+}
+
+impl ReadBack {
+    /// [`LOSSES`] numbers of each optimiser step.
+    pub(super) fn losses(&self) -> &[f32] {
+        &self.numbers[..self.log_probs.start]
+    }
+
+    /// log pi of the minibatches of the last epoch, each just before its own step.
+    pub(super) fn log_probs(&self) -> &[f32] {
+        &self.numbers[self.log_probs.clone()]
+    }
+
+    /// All parameters `[P]` in layout order.
+    pub(super) fn parameters(&self) -> &[f32] {
+        &self.numbers[self.log_probs.end..]
+    }
+}
+
 /// The clip fraction of the ratio that the loss clips; `anchor` [T, B] is log pi of the policy that it takes for the
 /// proximal one.
 pub(super) fn clip_fraction(
@@ -110,15 +172,15 @@ pub(super) fn clip_fraction(
 }
 
 /// Means of the four losses over all optimiser steps.
-pub(super) fn mean_losses(losses: &[f32]) -> Result<[f64; 4], UpdateFault> {
+pub(super) fn mean_losses(losses: &[f32]) -> Result<[f64; LOSSES], UpdateFault> {
     let names = [
         "the policy loss",
         "the value loss",
         "the entropy",
         "the gradient norm",
     ];
-    let mut means = [0.0; 4];
-    let (steps, _) = losses.as_chunks::<4>();
+    let mut means = [0.0; LOSSES];
+    let (steps, _) = losses.as_chunks::<LOSSES>();
     for (index, what) in names.into_iter().enumerate() {
         let sum: f64 = steps.iter().map(|step| f64::from(step[index])).sum();
         means[index] = sum / steps.len().max(1) as f64;

@@ -12,8 +12,8 @@ use springbok_common::{arrays::Actions, policy::Distribution};
 
 use super::{
     Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
-    forward::{read, upload_indices, upload_mask},
-    minibatch::{Tracking, descend, pick_masks},
+    minibatch::{Tracking, descend},
+    staged::{read, upload_numbers},
     state::AdamState,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl Phase {
 
 impl Stored {
     fn of(material: &Material<'_>, targets: &Targets) -> Self {
-        let batch = material.batch.clone();
+        let batch = material.staged.batch.clone();
         Self {
             batch: Batch {
                 actions: Actions::default(),
@@ -126,11 +126,11 @@ impl Stored {
         }
     }
 
-    fn material(&self) -> Material<'_> {
+    fn material(&self, updater: &Updater) -> Material<'_> {
         Material {
             rewards: Vec::new(),
             learnable: self.learnable.clone(),
-            batch: &self.batch,
+            staged: updater.stage(&self.batch),
         }
     }
 }
@@ -168,11 +168,12 @@ impl Updater {
         rates: &Rates,
     ) -> Vec<Tensor<1>> {
         let model = self.learnt.model.valid();
-        let old: Vec<Tensor<2>> = stored
+        let materials = stored.iter().map(|stored| stored.material(self));
+        let materials: Vec<Material<'_>> = materials.collect();
+        let old: Vec<Tensor<2>> = materials
             .iter()
-            .map(|stored| self.pass(&model, &stored.batch).parameters)
+            .map(|material| self.pass(&model, &material.staged).parameters)
             .collect();
-        let materials: Vec<Material<'_>> = stored.iter().map(|stored| stored.material()).collect();
         let mut trace = Vec::new();
         for _ in 0..config.auxiliary_epochs {
             let mut order = Vec::new();
@@ -205,16 +206,20 @@ impl Updater {
         units: &[usize],
         rates: &Rates,
     ) -> Option<Tensor<1>> {
-        let device = self.device.clone().autodiff();
-        let (rows, input) = self.gather_input(material, units, Tracking::Gradients);
-        if rows.is_empty() {
+        let choice = self.choose(material, units);
+        if choice.rows.is_empty() {
             return None;
         }
+        let indices = self.upload_choice(&choice);
+        let input = self.input(material, &choice, &indices, Tracking::Gradients);
         let unit = self.learnt.statistics.value_unit().unwrap_or(1.0);
-        let targets: Vec<f32> = rows.iter().map(|&row| targets[row]).collect();
-        let targets = Tensor::<1>::from_data(targets.as_slice(), &device).mul_scalar(unit);
-        let mask = upload_mask(&pick_masks(material.batch, &rows), rows.len(), &device);
-        let old = old.clone().select(0, upload_indices(&rows, &self.device));
+        let targets = choice.rows.iter().map(|&row| targets[row]).collect();
+        let targets = upload_numbers(targets, &self.device)
+            .autodiff()
+            .mul_scalar(unit);
+        let mask = material.staged.picked_mask(indices.rows.clone());
+        let mask = mask.map(|mask| mask.autodiff());
+        let old = old.clone().select(0, indices.rows);
         let distribution = |parameters| Distribution::new(&self.actions, parameters, mask.clone());
         let outputs = input.run(&self.learnt.model);
         let AuxiliaryLoss {

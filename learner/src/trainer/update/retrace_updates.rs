@@ -1,5 +1,6 @@
 //! Whole updates with the critic "retrace".
 
+use burn::tensor::Tensor;
 use springbok_common::{policy::categorical, spec::ActionSpec, step::StepOutcome};
 
 use super::{
@@ -33,15 +34,18 @@ fn without_traces_it_is_expected_sarsa() {
     ];
     for updater in updaters(&sets) {
         let batch = batch(&updater, 3, 0.7);
-        let arrival = updater.evaluate(&batch);
-        let targets = updater.targets(&material(&batch), &arrival);
+        let arrival = updater.evaluate(&updater.stage(&batch));
+        let targets = updater.targets(&material(&updater, &batch), &arrival);
         let reached = batch.next_values(&arrival.values);
-        let pass = updater.pass(&burn::module::Module::valid(&updater.learnt.model), &batch);
+        let pass = updater.pass(
+            &burn::module::Module::valid(&updater.learnt.model),
+            &updater.stage(&batch),
+        );
         let all = pass.action_values.unwrap();
         let means =
             categorical::expectation(categorical::log_probs(pass.parameters, None), all.clone());
-        let means = forward::read(means);
-        let all = forward::read(all.flatten(0, 1));
+        let means = staged::read(means);
+        let all = staged::read(all.flatten(0, 1));
         let springbok_common::arrays::ActionsRef::Indices(actions) = batch.actions.as_ref() else {
             panic!("a discrete action")
         };
@@ -77,7 +81,7 @@ fn the_values_of_the_taken_actions_are_learnt_and_the_better_action_is_preferred
         // Action 1 is the one that is rewarded: its value is told apart from the others' in the same states.
         let batch = batch(&updater, 99, 0.0);
         let model = burn::module::Module::valid(&updater.learnt.model);
-        let pass = updater.pass(&model, &batch);
+        let pass = updater.pass(&model, &updater.stage(&batch));
         let mean = |tensor: Tensor<2>, action: usize| {
             tensor.narrow(1, action, 1).mean().into_scalar::<f32>()
         };

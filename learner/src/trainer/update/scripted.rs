@@ -95,7 +95,7 @@ pub(super) fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
         lags: vec![u64::from(drift > 0.0); COLUMNS],
         ..Batch::default()
     };
-    batch.behaviour_log_probs = updater.evaluate(&batch).log_probs;
+    batch.behaviour_log_probs = updater.evaluate(&updater.stage(&batch)).log_probs;
     for log_prob in &mut batch.behaviour_log_probs {
         *log_prob += drift * rng.random_range(-1.0..1.0_f32);
     }
@@ -103,11 +103,11 @@ pub(super) fn batch(updater: &Updater, seed: u64, drift: f32) -> Batch {
 }
 
 /// What an update works on.
-pub(super) fn material(batch: &Batch) -> Material<'_> {
+pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
     Material {
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
-        batch,
+        staged: updater.stage(batch),
     }
 }
 

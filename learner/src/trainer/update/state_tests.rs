@@ -1,9 +1,12 @@
 //! An updater that was restored goes on bit for bit as the one that was not; and nothing of its state is there in vain.
 
-use springbok_common::{ids::ActorId, spec::ActionSpec};
+use springbok_common::{
+    ids::ActorId,
+    spec::{ActionSpec, EnvironmentSpec, RolloutShape},
+};
 
 use super::{
-    scripted::{batch, updater},
+    scripted::{COLUMNS, T, batch, updater},
     state::{LearntState, UpdaterState},
     *,
 };
@@ -165,5 +168,31 @@ fn an_update_that_fails_leaves_no_trace() {
             train(&mut troubled, number..number + 1);
         }
         assert!(troubled.parameters() == expected, "{name}");
+    }
+}
+
+#[test]
+fn nothing_remains_of_a_rehearsal() {
+    for (name, sets, _) in cases() {
+        let (_, expected) = checkpointed(&sets);
+        let mut rehearsed = updater(ACTIONS, &sets);
+        let network = rehearsed.network.clone();
+        let agreement = Agreement {
+            environment: EnvironmentSpec::new("E", network.observation.clone(), ACTIONS),
+            network,
+            rollout: RolloutShape {
+                unroll_length: T,
+                environments: COLUMNS / 2,
+            },
+        };
+        for number in 0..ALL {
+            if number == BEFORE {
+                rehearsed.begin_lives();
+            }
+            let metrics = rehearsed.rehearse(&agreement, 2).unwrap();
+            assert!(metrics.optimiser_steps > 0, "{name}");
+            train(&mut rehearsed, number..number + 1);
+        }
+        assert!(rehearsed.parameters() == expected, "{name}");
     }
 }

@@ -7,8 +7,8 @@ use springbok_common::policy::{ActorCritic, Distribution, export_flat, import_fl
 
 use super::{
     Evaluation, Material, Plan, Rates, Targets, Updater,
-    forward::read,
-    minibatch::{Minibatch, Tracking},
+    minibatch::{Minibatch, Pick, Tracking},
+    staged::read,
 };
 use crate::algorithm::{
     gradient::{flatten, places},
@@ -92,10 +92,9 @@ impl Updater {
         let config = self.config.trust_region?;
         let minibatches = plan.first()?;
         let pieces = |minibatches: &[Vec<usize>]| -> Vec<Piece> {
-            let parts = minibatches.iter();
-            parts
-                .filter_map(|units| self.piece(material, arrival, targets, units))
-                .collect()
+            let picks = self.pick(material, arrival, targets, minibatches);
+            let pieces = picks.iter().map(|pick| self.piece(material, arrival, pick));
+            pieces.collect()
         };
         let sample = (config.fisher_stride > 1).then(|| {
             // The plan is shuffled, so that these are random ones.
@@ -116,21 +115,15 @@ impl Updater {
         })
     }
 
-    fn piece(
-        &self,
-        material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
-        units: &[usize],
-    ) -> Option<Piece> {
-        let gather = |tracking| self.gather(material, arrival, targets, units, tracking);
-        let (tracked, still) = (gather(Tracking::Gradients)?, gather(Tracking::None)?);
+    fn piece(&self, material: &Material<'_>, arrival: &Evaluation, pick: &Pick) -> Piece {
+        let gather = |tracking| self.gather(material, arrival, pick, tracking);
+        let (tracked, still) = (gather(Tracking::Gradients), gather(Tracking::None));
         let parameters = still.input.policy(&self.learnt.model.valid());
-        Some(Piece {
+        Piece {
             proximal: Distribution::new(&self.actions, parameters, still.mask.clone()),
             tracked,
             still,
-        })
+        }
     }
 }
 

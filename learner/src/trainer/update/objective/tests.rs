@@ -163,8 +163,13 @@ fn the_target_network_moves_when_it_is_due_and_never_with_a_failed_update() {
     let good = batch(&updater, 1, 0.3);
     let mut bad = good.clone();
     bad.rewards[5] = f32::INFINITY;
-    let own = |updater: &Updater| updater.evaluate(&good).log_probs;
-    let of_target = |updater: &Updater| updater.evaluate(&good).target_log_probs.unwrap();
+    let own = |updater: &Updater| updater.evaluate(&updater.stage(&good)).log_probs;
+    let of_target = |updater: &Updater| {
+        updater
+            .evaluate(&updater.stage(&good))
+            .target_log_probs
+            .unwrap()
+    };
     let initial = own(&updater);
     for update in 1..=6 {
         let before = of_target(&updater);
@@ -192,8 +197,8 @@ fn targets_are_corrected_towards_the_target_network() {
     let mut updater = updater(configured(&target_network(9)), 2);
     let batch = batch(&updater, 1, 0.3);
     updater.update(&batch, 1.0).unwrap();
-    let material = material(&batch);
-    let mut arrival = updater.evaluate(&batch);
+    let material = material(&updater, &batch);
+    let mut arrival = updater.evaluate(&updater.stage(&batch));
     let targets = updater.targets(&material, &arrival);
     // The same with the target's policy as if it were the learner's, and with the learner's own.
     let own = arrival.log_probs.clone();
@@ -235,7 +240,7 @@ fn batch_of(updater: &Updater, actions: &ActionSpec) -> Batch {
         lags: vec![0; COLUMNS],
         ..Batch::default()
     };
-    batch.behaviour_log_probs = updater.evaluate(&batch).log_probs;
+    batch.behaviour_log_probs = updater.evaluate(&updater.stage(&batch)).log_probs;
     batch
 }
 
@@ -295,7 +300,7 @@ fn the_divergence_is_the_exact_one_of_the_whole_batch() {
     let batch = batch(&updater, 1, 0.3);
     let logits = |updater: &Updater| {
         let parameters = updater
-            .pass(&updater.learnt.model.valid(), &batch)
+            .pass(&updater.learnt.model.valid(), &updater.stage(&batch))
             .parameters;
         let flat: Vec<f32> = parameters.into_data().try_into_vec().unwrap();
         flat

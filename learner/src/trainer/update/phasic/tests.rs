@@ -47,13 +47,15 @@ fn sharp(mut updater: Updater) -> Updater {
 
 /// Loss of the second value head on the targets of a batch of `updater`'s.
 fn auxiliary_loss_of(updater: &Updater, batch: &Batch, targets: &[f32]) -> f32 {
-    let material = material(batch);
+    let material = material(updater, batch);
     // Whole columns are run in time-major order too.
     let units: Vec<usize> = match updater.network.core {
         springbok_common::spec::CoreSpec::None => (0..batch.steps()).collect(),
         _ => (0..COLUMNS).collect(),
     };
-    let (_, input) = updater.gather_input(&material, &units, Tracking::None);
+    let choice = updater.choose(&material, &units);
+    let indices = updater.upload_choice(&choice);
+    let input = updater.input(&material, &choice, &indices, Tracking::None);
     let outputs = input.run(&updater.learnt.model.valid());
     let got = read(outputs.auxiliary_values.unwrap());
     let errors = got.iter().zip(targets).map(|(got, target)| got - target);
@@ -72,8 +74,8 @@ fn an_auxiliary_phase_moves_the_second_value_and_holds_the_policy() {
         let mut targets = Vec::new();
         for round in 0..UPDATES {
             last = batch(&without, round, 0.1);
-            let arrival = without.evaluate(&last);
-            targets = without.targets(&material(&last), &arrival).values;
+            let arrival = without.evaluate(&without.stage(&last));
+            targets = without.targets(&material(&without, &last), &arrival).values;
             assert_eq!(without.update(&last, 1.0).unwrap().auxiliary, None);
             for updater in [&mut with, &mut unheld] {
                 let metrics = updater.update(&last, 1.0).unwrap();
@@ -85,7 +87,7 @@ fn an_auxiliary_phase_moves_the_second_value_and_holds_the_policy() {
         assert!(after < 0.8 * before, "{:?}: {before} {after}", with.actions);
 
         let policy = |updater: &Updater| {
-            let pass = updater.pass(&updater.learnt.model.valid(), &last);
+            let pass = updater.pass(&updater.learnt.model.valid(), &updater.stage(&last));
             Distribution::new(&updater.actions, pass.parameters, None)
         };
         let old = policy(&without);

@@ -87,14 +87,14 @@ fn golden_batch(case: &Value, updater: &Updater) -> Batch {
         lags: vec![0; rows],
         ..Batch::default()
     };
-    batch.behaviour_log_probs = updater.evaluate(&batch).log_probs;
+    batch.behaviour_log_probs = updater.evaluate(&updater.stage(&batch)).log_probs;
     batch
 }
 
 fn check_search(name: &str, case: &Value, parts: usize) {
     let updater = golden_updater(case);
     let batch = golden_batch(case, &updater);
-    let arrival = updater.evaluate(&batch);
+    let arrival = updater.evaluate(&updater.stage(&batch));
     let advantages = golden::numbers_f32(&case["input"]["adv"]);
     let targets = Targets {
         values: vec![0.0; advantages.len()],
@@ -107,7 +107,7 @@ fn check_search(name: &str, case: &Value, parts: usize) {
             .map(<[usize]>::to_vec)
             .collect(),
     ];
-    let material = material(&batch);
+    let material = material(&updater, &batch);
     let search = updater
         .search(&material, &arrival, &targets, &plan, &updater.rates(1.0))
         .unwrap();
@@ -249,7 +249,7 @@ fn an_accepted_step_stays_within_the_divergence_and_the_critic_learns() {
         for round in 0..12 {
             let batch = scripted::batch(&updater, round % 2, 0.2);
             let policy = |updater: &Updater| {
-                let pass = updater.pass(&updater.learnt.model.valid(), &batch);
+                let pass = updater.pass(&updater.learnt.model.valid(), &updater.stage(&batch));
                 let rows = updater.config.burn_in * COLUMNS;
                 let parameters = pass.parameters.narrow(0, rows, T * COLUMNS - rows);
                 Distribution::new(&updater.actions, parameters, None)
@@ -302,7 +302,7 @@ fn the_rewarded_action_is_learnt() {
         updater.update(&batch, 1.0).unwrap();
     }
     let batch = scripted::batch(&updater, 99, 0.0);
-    let pass = updater.pass(&updater.learnt.model.valid(), &batch);
+    let pass = updater.pass(&updater.learnt.model.valid(), &updater.stage(&batch));
     let probabilities = burn::tensor::activation::softmax(pass.parameters, 1);
     let rewarded = probabilities.narrow(1, 1, 1).mean().into_scalar::<f32>();
     assert!(rewarded > 0.6, "{rewarded}");
@@ -322,8 +322,8 @@ fn a_failed_or_stopped_search_leaves_no_trace() {
 
         let stop = updater.stop.clone();
         stop.cancel();
-        let arrival = updater.evaluate(&good);
-        let material = material(&good);
+        let arrival = updater.evaluate(&updater.stage(&good));
+        let material = material(&updater, &good);
         let targets = updater.targets(&material, &arrival);
         let plan = updater.plan(&material);
         let rates = updater.rates(1.0);

@@ -1,0 +1,298 @@
+//! What crosses between host and device. Each array of a batch goes up once, and minibatches are picked from it there.
+
+use burn::tensor::{
+    Bool, DType, Device, Int, Tensor, TensorCreationOptions, TensorData, kind::Basic,
+};
+use springbok_common::{
+    arrays::{ActionsRef, ElementsRef},
+    policy::ActionTensor,
+    spec::CoreSpec,
+};
+
+use super::Updater;
+use crate::trainer::batch::Batch;
+
+/// A batch, and its arrays on the device. The tensors are constants: no gradient is asked for.
+pub(super) struct Staged<'a> {
+    pub(super) batch: &'a Batch,
+    observations: Observations,
+    /// [T * B, A].
+    pub(super) actions: ActionTensor,
+    /// [T * B, M], 1 or 0; `None` without masks. Not of booleans, because the processor's backend forgets that they are
+    /// when it selects some.
+    mask: Option<Tensor<2, Int>>,
+    /// `None` without memory.
+    pub(super) memory: Option<StagedMemory>,
+}
+
+/// What only a network with memory reads.
+pub(super) struct StagedMemory {
+    /// Recurrent states [B, S] before the first step of each column.
+    pub(super) states: Tensor<2>,
+    /// `[(T + 1) * B]`: 0 where the memory is reset before the step, 1 elsewhere.
+    pub(super) keep: Tensor<1>,
+    /// Rows t * B + b that final states follow; `None` if there are no final states.
+    pub(super) final_rows: Option<Tensor<1, Int>>,
+}
+
+/// Observations [rows, O], raw.
+#[derive(Clone)]
+enum Observations {
+    Floats(Tensor<2>),
+    /// One byte for each.
+    Bytes(Tensor<2, Int>),
+    /// Four bytes in each integer [rows, O / 4], the first in the lowest bits: GPUs compute with no smaller ones.
+    Words(Tensor<2, Int>),
+}
+
+impl Updater {
+    /// Copies a batch to the device.
+    pub(super) fn stage<'a>(&self, batch: &'a Batch) -> Staged<'a> {
+        let (steps, columns, device) = (batch.steps(), batch.columns, &self.device);
+        let memory = (self.network.core != CoreSpec::None).then(|| {
+            let shape = [columns, self.network.state_len()];
+            let finals = &batch.final_rows;
+            StagedMemory {
+                states: up(TensorData::new(batch.core_states.clone(), shape), device),
+                keep: upload_numbers(batch.keep_memory(), device),
+                final_rows: (!finals.is_empty()).then(|| upload_indices(finals, device)),
+            }
+        });
+        let observations = batch.observations.slice(0..batch.observations.len());
+        Staged {
+            batch,
+            observations: Observations::upload(observations, batch.observation_rows(), device),
+            actions: upload_actions(batch.actions.as_ref(), steps, device),
+            mask: upload_mask(&batch.action_masks, steps, device),
+            memory,
+        }
+    }
+}
+
+impl Staged<'_> {
+    /// Observations [count, O] of the rows from `first` on, as floats.
+    pub(super) fn observations(&self, first: usize, count: usize) -> Tensor<2> {
+        self.observations.narrow(first, count).into_floats()
+    }
+
+    /// Observations [N, O] of the rows `indices` `[N]`, as floats.
+    pub(super) fn picked_observations(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        self.observations.select(indices).into_floats()
+    }
+
+    /// Actions [N, A] of the steps `indices` `[N]`.
+    pub(super) fn picked_actions(&self, indices: Tensor<1, Int>) -> ActionTensor {
+        match self.actions.clone() {
+            ActionTensor::Indices(actions) => ActionTensor::Indices(actions.select(0, indices)),
+            ActionTensor::Values(actions) => ActionTensor::Values(actions.select(0, indices)),
+        }
+    }
+
+    /// Masks [T * B, M], if there are any.
+    pub(super) fn mask(&self) -> Option<Tensor<2, Bool>> {
+        self.mask.clone().map(Tensor::bool)
+    }
+
+    /// Masks [N, M] of the steps `indices` `[N]`, if there are any.
+    pub(super) fn picked_mask(&self, indices: Tensor<1, Int>) -> Option<Tensor<2, Bool>> {
+        let mask = self.mask.clone();
+        mask.map(|mask| mask.select(0, indices).bool())
+    }
+}
+
+impl Observations {
+    fn upload(elements: ElementsRef<'_>, rows: usize, device: &Device) -> Self {
+        let len = elements.len() / rows.max(1);
+        let on_host = *device == Device::flex();
+        match elements {
+            ElementsRef::U8(bytes) if on_host => {
+                let data = TensorData::new(bytes.to_vec(), [rows, len]);
+                Self::Bytes(up(data, (device, DType::U8)))
+            }
+            ElementsRef::U8(bytes) if len.is_multiple_of(4) => {
+                Self::Words(up(words(bytes, [rows, len / 4]), device))
+            }
+            elements => Self::Floats(up(TensorData::new(elements.to_f32(), [rows, len]), device)),
+        }
+    }
+
+    fn narrow(&self, first: usize, count: usize) -> Self {
+        match self.clone() {
+            Self::Floats(rows) => Self::Floats(rows.narrow(0, first, count)),
+            Self::Bytes(rows) => Self::Bytes(rows.narrow(0, first, count)),
+            Self::Words(rows) => Self::Words(rows.narrow(0, first, count)),
+        }
+    }
+
+    fn select(&self, indices: Tensor<1, Int>) -> Self {
+        match self.clone() {
+            Self::Floats(rows) => Self::Floats(rows.select(0, indices)),
+            Self::Bytes(rows) => Self::Bytes(rows.select(0, indices)),
+            Self::Words(rows) => Self::Words(rows.select(0, indices)),
+        }
+    }
+
+    fn into_floats(self) -> Tensor<2> {
+        match self {
+            Self::Floats(rows) => rows,
+            Self::Bytes(rows) => rows.float(),
+            Self::Words(packed) => {
+                let [rows, words] = packed.dims();
+                let byte = |index: i32| {
+                    packed
+                        .clone()
+                        .bitwise_right_shift_scalar(8 * index)
+                        .bitwise_and_scalar(0xff)
+                        .float()
+                        .reshape([rows, words, 1])
+                };
+                let bytes: Tensor<3> = Tensor::cat((0..4).map(byte).collect(), 2);
+                bytes.reshape([rows, 4 * words])
+            }
+        }
+    }
+}
+
+/// Four bytes in each integer, the first in the lowest bits.
+fn words(bytes: &[u8], shape: [usize; 2]) -> TensorData {
+    let (words, _) = bytes.as_chunks::<4>();
+    let words: Vec<i32> = words.iter().map(|word| i32::from_le_bytes(*word)).collect();
+    TensorData::new(words, shape)
+}
+
+/// Actions [rows, A].
+fn upload_actions(actions: ActionsRef<'_>, rows: usize, device: &Device) -> ActionTensor {
+    let shape = [rows, actions.len() / rows.max(1)];
+    match actions {
+        ActionsRef::Indices(indices) => {
+            // Discrete actions number far fewer than 2^31.
+            let indices: Vec<i32> = indices.iter().map(|&index| index as i32).collect();
+            ActionTensor::Indices(up(TensorData::new(indices, shape), device))
+        }
+        ActionsRef::Values(values) => {
+            ActionTensor::Values(up(TensorData::new(values.to_vec(), shape), device))
+        }
+    }
+}
+
+/// Action masks [rows, M]; `None` if there are none.
+fn upload_mask(masks: &[u8], rows: usize, device: &Device) -> Option<Tensor<2, Int>> {
+    (!masks.is_empty()).then(|| {
+        let allowed: Vec<i32> = masks.iter().copied().map(i32::from).collect();
+        let shape = [rows, masks.len() / rows.max(1)];
+        up(TensorData::new(allowed, shape), device)
+    })
+}
+
+/// Row numbers `[N]`.
+pub(super) fn upload_indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
+    // A batch has far fewer than 2^31 rows: the configuration bounds it.
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let shape = [rows.len()];
+    up(TensorData::new(rows, shape), device)
+}
+
+/// One number for each row `[N]`.
+pub(super) fn upload_numbers(numbers: Vec<f32>, device: &Device) -> Tensor<1> {
+    let shape = [numbers.len()];
+    up(TensorData::new(numbers, shape), device)
+}
+
+/// The one way up.
+pub(super) fn up<const D: usize, K: Basic>(
+    data: TensorData,
+    options: impl Into<TensorCreationOptions>,
+) -> Tensor<D, K> {
+    #[cfg(test)]
+    crossings::count(|crossings| crossings.up += 1);
+    Tensor::from_data(data, options)
+}
+
+/// The one way back, which waits for the device. NaN where the values cannot be had, so that the update is undone.
+pub(super) fn read(tensor: Tensor<1>) -> Vec<f32> {
+    #[cfg(test)]
+    crossings::count(|crossings| crossings.back += 1);
+    let length = tensor.shape().num_elements();
+    tensor
+        .into_data()
+        .try_into_vec()
+        .unwrap_or_else(|_| vec![f32::NAN; length])
+}
+
+/// How often something crossed on this thread.
+#[cfg(test)]
+pub(super) mod crossings {
+    use std::cell::Cell;
+
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(in crate::trainer::update) struct Crossings {
+        pub(in crate::trainer::update) up: usize,
+        pub(in crate::trainer::update) back: usize,
+    }
+
+    thread_local! {
+        static CROSSINGS: Cell<Crossings> = Cell::default();
+    }
+
+    pub(super) fn count(add: impl FnOnce(&mut Crossings)) {
+        let mut crossings = CROSSINGS.get();
+        add(&mut crossings);
+        CROSSINGS.set(crossings);
+    }
+
+    /// Those since the last time that it was asked.
+    pub(in crate::trainer::update) fn take() -> Crossings {
+        CROSSINGS.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use springbok_common::{arrays::ElementsRef, spec::ActionSpec};
+
+    use super::{
+        super::scripted::{batch, updater},
+        crossings::{self, Crossings},
+        *,
+    };
+
+    /// Observations and actions go up once; with a memory its states, its ends and the places of final states do too. Each
+    /// pass adds its row numbers and its numbers per row. What comes back is the learner's opinion and the result.
+    #[test]
+    fn each_array_of_a_batch_crosses_once() {
+        let passes = 3;
+        let epochs = format!("algorithm.epochs={passes}");
+        for (core, arrays) in [("none", 2), ("gru", 5)] {
+            let core = format!("policy.core={core}");
+            let mut updater = updater(ActionSpec::Discrete(3), &[&epochs, &core]);
+            let batch = batch(&updater, 1, 0.1);
+            crossings::take();
+            updater.update(&batch, 1.0).unwrap();
+            let expected = Crossings {
+                up: arrays + 2 * passes,
+                back: 2,
+            };
+            assert_eq!(crossings::take(), expected, "{core}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_travel_in_words_arrive_as_they_are() {
+        let bytes: Vec<u8> = (0..=255).rev().cycle().take(3 * 100).collect();
+        let device = Device::flex();
+        let plain = Observations::upload(ElementsRef::U8(&bytes), 3, &device);
+        assert!(matches!(plain, Observations::Bytes(_)));
+        let packed = Observations::Words(up(words(&bytes, [3, 25]), &device));
+        let expected: Vec<f32> = bytes.iter().copied().map(f32::from).collect();
+        for observations in [plain, packed] {
+            let read = |tensor: Tensor<2>| read(tensor.flatten(0, 1));
+            assert_eq!(read(observations.clone().into_floats()), expected);
+            let rows = upload_indices(&[2, 0], &device);
+            let picked = read(observations.select(rows).into_floats());
+            assert_eq!(picked[..100], expected[200..]);
+            assert_eq!(picked[100..], expected[..100]);
+            let narrowed = read(observations.narrow(1, 1).into_floats());
+            assert_eq!(narrowed, expected[100..200]);
+        }
+    }
+}
