@@ -94,7 +94,7 @@ impl Subject {
             blocked: Duration::ZERO,
             served: Served::default(),
         };
-        rollout.fill(order, None, &|| false).unwrap().unwrap()
+        rollout.fill(order, None, &mut || false).unwrap().unwrap()
     }
 }
 
