@@ -24,7 +24,7 @@ use springbok_learner::{
     trainer::{TrainerState, update::UpdaterState},
 };
 
-use super::{Example, scratch, wire};
+use super::{Example, samples, scratch};
 
 fn run_id() -> RunId {
     RunId::from_bytes(&[7; 16]).expect("16 bytes")
@@ -192,7 +192,7 @@ pub(super) fn store(bytes: &[u8]) -> bool {
 // === Recordings ===
 
 fn a_recording() -> Recording {
-    let (agreement, unroll) = wire::a_good_unroll();
+    let (agreement, unroll) = samples::a_good_unroll();
     Recording {
         agreement,
         unrolls: vec![unroll.clone(), unroll],

@@ -6,6 +6,7 @@
 mod files;
 mod planted;
 mod programs;
+mod samples;
 mod scratch;
 mod text;
 mod wire;
