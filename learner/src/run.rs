@@ -171,6 +171,7 @@ pub async fn run(
     let mut admission = Admission::new(fence, actors_max(&config));
     let (mut updater_state, mut resume) = (None, None);
     if let Some(checkpoint) = start.checkpoint {
+        let checkpoint = *checkpoint;
         let mut trainer = checkpoint.trainer;
         // In lock-step what was queued is made again.
         admission.restore(mem::take(&mut trainer.books), config.run.deterministic);
@@ -422,7 +423,8 @@ impl Learner {
 /// Where a life of the learner begins.
 struct Start {
     life: Life,
-    checkpoint: Option<Checkpoint>,
+    /// In a box, since it is large and most learners have none.
+    checkpoint: Option<Box<Checkpoint>>,
     resumed: Option<Resumed>,
 }
 
@@ -456,7 +458,7 @@ impl Start {
         tracing::info!(path = %path.display(), ?resumed, "resuming");
         Ok(Self {
             life,
-            checkpoint: Some(checkpoint),
+            checkpoint: Some(Box::new(checkpoint)),
             resumed: Some(resumed),
         })
     }
