@@ -1,14 +1,13 @@
 //! The edge to the learner: drives the session with what the streams, the rollout thread and the clock say.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use springbok_common::{
+    config::InferencePlace,
+    seed,
     unroll::{Agreement, UnrollParts},
     wire::{JoinTerms, encode_unroll, parse_acknowledgement},
 };
@@ -18,16 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    connect::{Joined, Link, Lost, Received, Seeker},
-    inference::{Inference, mix_seed},
+    acting::Line,
+    connect::{Cells, Joined, Link, Lost, Received, Seeker},
+    inference::Inference,
     lives::Lives,
     options::{ActorError, ActorOptions, ActorReport},
     python::is_python,
-    rollout::{Rollout, micros},
+    rollout::{Rollout, RolloutError, micros},
     session::{Action, Event, LearnerLife, Phase, Session},
     traced::Traced,
     vector::VectorEnvironment,
-    worker::{Finished, Permission, Published, Worker},
+    worker::{Finished, Permission, Published, Supplies, Worker},
     world::World,
 };
 
@@ -35,9 +35,6 @@ use crate::{
 const LINK_GOOD_AFTER: Duration = Duration::from_secs(10);
 /// How long to wait for the rollout thread at the end.
 const WORKER_GRACE: Duration = Duration::from_millis(500);
-/// Consumers of an actor's seed.
-const SEED_ENVIRONMENTS: u64 = 0;
-const SEED_ACTIONS: u64 = 1;
 
 /// Runs one actor until its learner drains, `shutdown` is cancelled or something ends it: join, roll out, stream.
 ///
@@ -64,7 +61,12 @@ pub async fn run_in(
         return Ok(ActorReport::default());
     };
     let (cell, newest) = watch::channel(None);
-    let order = (options.clone(), joined.terms.clone(), newest.clone());
+    let (line_cell, lines) = watch::channel(None);
+    let supplies = Supplies {
+        parameters: newest.clone(),
+        lines: lines.clone(),
+    };
+    let order = (options.clone(), joined.terms.clone(), supplies);
     let (agreement, worker) = (world.prepare)(order.0, order.1, order.2).await?;
     let mut actor = Actor {
         url: options.learner.clone(),
@@ -75,9 +77,13 @@ pub async fn run_in(
         step_max: (!is_python(&joined.terms.environment_id)).then_some(options.step_max),
         spare: None,
         traced: Traced::default(),
-        cell: Arc::new(cell),
+        cells: Cells {
+            parameters: Arc::new(cell),
+            refused: Arc::default(),
+            lines: Arc::new(line_cell),
+        },
         newest,
-        snapshots_refused: Arc::default(),
+        lines,
     };
     loop {
         actor.check(&joined.terms)?;
@@ -128,9 +134,9 @@ struct Actor {
     spare: Option<UnrollParts>,
     /// The unroll in the making.
     traced: Traced,
-    cell: Arc<watch::Sender<Option<Published>>>,
+    cells: Cells,
     newest: watch::Receiver<Option<Published>>,
-    snapshots_refused: Arc<AtomicU64>,
+    lines: watch::Receiver<Option<Line>>,
 }
 
 impl Actor {
@@ -146,8 +152,7 @@ impl Actor {
         seeker: &mut Seeker,
         shutdown: &CancellationToken,
     ) -> Result<Ended, ActorError> {
-        let parameters = (Arc::clone(&self.cell), Arc::clone(&self.snapshots_refused));
-        let mut link = match Link::open(joined, &self.agreement, parameters).await {
+        let mut link = match Link::open(joined, &self.agreement, self.cells.clone()).await {
             Ok(link) => link,
             Err(cause) => return Ok(Ended::Lost(cause.into())),
         };
@@ -198,14 +203,16 @@ impl Actor {
             received = link.receive() => Ok(match received {
                 Received::Message(message) => learner_event(message, lost),
                 // While draining, only the trajectory stream and the deadline count.
-                Received::ParametersEnded(_) if !streaming => Event::Tick,
-                Received::ParametersEnded(end) => {
+                Received::BesideEnded(_) if !streaming => Event::Tick,
+                Received::BesideEnded(end) => {
                     *lost = end.into();
                     Event::Disconnected
                 }
             }),
             result = self.worker.result(), if streaming => match result {
-                Some(finished) => Ok(self.hand_over(finished?)),
+                Some(Ok(finished)) => Ok(self.hand_over(finished)),
+                Some(Err(RolloutError::LineLost)) => Ok(Event::Abandoned),
+                Some(Err(error)) => Err(error.into()),
                 None => Err(ActorError::RolloutThread("ended unexpectedly".into())),
             },
             limit = hung, if streaming => Err(ActorError::Hung {
@@ -220,6 +227,10 @@ impl Actor {
                         epoch: published.snapshot.epoch(),
                     })
                 }))
+            },
+            Ok(()) = self.lines.changed(), if streaming => {
+                let line = self.lines.borrow_and_update();
+                Ok(line.as_ref().map_or(Event::Tick, |line| Event::Parameters(line.life)))
             },
         }
     }
@@ -283,7 +294,7 @@ impl Actor {
             rejected: tally.rejected,
             dropped: tally.dropped,
             reconnects: tally.reconnects,
-            snapshots_refused: self.snapshots_refused.load(Ordering::Relaxed),
+            snapshots_refused: self.cells.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -335,7 +346,7 @@ fn learner_event(
 fn prepare(
     options: &ActorOptions,
     terms: &JoinTerms,
-    newest: watch::Receiver<Option<Published>>,
+    supplies: Supplies,
 ) -> Result<(Agreement, Worker), ActorError> {
     let environments = build_environments(options, terms, actor_seed(terms))?;
     let agreement = Agreement {
@@ -345,9 +356,14 @@ fn prepare(
     };
     check_fingerprint(&options.learner, &agreement, terms)?;
     check_network(&agreement)?;
-    let inference = inference(terms, actor_seed(terms));
-    let rollout = Rollout::new(agreement.clone(), environments, inference);
-    let worker = Worker::spawn(rollout, lives(options, terms)?, terms.refresh, newest)
+    let rollout = match terms.inference {
+        InferencePlace::Local => {
+            let inference = inference(terms, actor_seed(terms));
+            Rollout::new(agreement.clone(), environments, inference)
+        }
+        InferencePlace::Central => Rollout::central(agreement.clone(), environments),
+    };
+    let worker = Worker::spawn(rollout, lives(options, terms)?, terms.refresh, supplies)
         .map_err(|error| ActorError::RolloutThread(format!("cannot be started: {error}")))?;
     Ok((agreement, worker))
 }
@@ -356,16 +372,16 @@ fn prepare(
 pub(crate) async fn prepare_apart(
     options: ActorOptions,
     terms: JoinTerms,
-    newest: watch::Receiver<Option<Published>>,
+    supplies: Supplies,
 ) -> Result<(Agreement, Worker), ActorError> {
-    tokio::task::spawn_blocking(move || prepare(&options, &terms, newest))
+    tokio::task::spawn_blocking(move || prepare(&options, &terms, supplies))
         .await
         .map_err(|error| ActorError::RolloutThread(format!("cannot be prepared: {error}")))?
 }
 
 /// Decorrelates the actors of one run.
 fn actor_seed(terms: &JoinTerms) -> u64 {
-    mix_seed(terms.seed, u64::from(terms.actor_index))
+    seed::actor_seed(terms.seed, terms.actor_index)
 }
 
 /// Whether this program can build the learner's network, and it fits the environment.
@@ -404,7 +420,7 @@ fn build_environments(
         });
     }
     let table = environment_options(terms)?;
-    let seed = mix_seed(seed, SEED_ENVIRONMENTS);
+    let seed = seed::environments_seed(seed);
     let environments = terms.rollout.environments;
     options
         .registry
@@ -424,7 +440,7 @@ fn environment_options(terms: &JoinTerms) -> Result<toml::Table, ActorError> {
 
 /// The policy of an actor, or of one of its lives, with this seed.
 fn inference(terms: &JoinTerms, seed: u64) -> Inference {
-    let seed = mix_seed(seed, SEED_ACTIONS);
+    let seed = seed::actions_seed(seed);
     Inference::new(&terms.network, terms.rollout.environments, seed)
 }
 
@@ -441,7 +457,7 @@ fn lives(options: &ActorOptions, terms: &JoinTerms) -> Result<Option<Lives>, Act
             &table,
             &options.python,
             terms.rollout.environments,
-            mix_seed(seed, SEED_ENVIRONMENTS),
+            seed::environments_seed(seed),
         )?;
         Ok((environments, inference(&terms, seed)))
     };

@@ -1,5 +1,6 @@
 //! Finding the learner, joining it, and the two streams of one connection.
 
+mod asker;
 mod follower;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use springbok_common::{
     backoff::Backoff,
+    config::InferencePlace,
     ids::ActorId,
     spec::PROTOCOL_REVISION,
     unroll::Agreement,
@@ -29,8 +31,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use self::follower::Follower;
+use self::{asker::Asker, follower::Follower};
 use crate::{
+    acting::Line,
     handshake,
     options::{ActorError, ActorOptions},
     security::{Credentials, Security, endpoint},
@@ -282,23 +285,34 @@ impl Seeker {
     }
 }
 
-/// The trajectory stream and the parameter stream of one connection; dropping it ends both.
+/// Where what arrives from the learner goes.
+#[derive(Clone)]
+pub(crate) struct Cells {
+    /// Snapshots.
+    pub(crate) parameters: Arc<watch::Sender<Option<Published>>>,
+    /// How many were refused.
+    pub(crate) refused: Arc<AtomicU64>,
+    /// Lines over which the learner chooses actions.
+    pub(crate) lines: Arc<watch::Sender<Option<Line>>>,
+}
+
+/// The trajectory stream of one connection, and beside it the stream of parameters or that of actions; dropping it ends
+/// both.
 pub(crate) struct Link {
     outgoing: Option<mpsc::Sender<v1::ActorMessage>>,
     incoming: Streaming<v1::LearnerMessage>,
-    parameters: JoinSet<String>,
+    beside: JoinSet<String>,
 }
 
 impl Link {
-    /// Says hello and opens both streams. Snapshots go to `parameters.0`; those refused are counted in
-    /// `parameters.1`.
+    /// Says hello and opens both streams; what comes over the one beside the trajectories goes to `cells`.
     ///
     /// # Errors
     /// Why the learner's answer did not come.
     pub(crate) async fn open(
         joined: &Joined,
         agreement: &Agreement,
-        parameters: (Arc<watch::Sender<Option<Published>>>, Arc<AtomicU64>),
+        cells: Cells,
     ) -> Result<Self, String> {
         let terms = &joined.terms;
         let mut client = bounded_client(joined);
@@ -307,12 +321,7 @@ impl Link {
         let mut link_outgoing = Some(outgoing);
         send(
             &mut link_outgoing,
-            actor_message::Kind::Hello(v1::StreamHello {
-                actor_id: actor_id_bytes(joined.actor_id),
-                run_id: Bytes::copy_from_slice(&terms.run_id.to_bytes()),
-                learner_epoch: terms.epoch.0,
-                spec_fingerprint: terms.fingerprint.0,
-            }),
+            actor_message::Kind::Hello(hello(joined)),
         );
         let messages = joined.credentials.call(ReceiverStream::new(messages));
         let opening = client.stream_trajectories(messages);
@@ -322,13 +331,21 @@ impl Link {
             .map_err(|status| causes(&status))?
             .into_inner();
 
-        let follower = Follower::new(joined, agreement, parameters);
-        let mut parameters = JoinSet::new();
-        parameters.spawn(follower.follow());
+        let mut beside = JoinSet::new();
+        match terms.inference {
+            InferencePlace::Local => {
+                let parameters = (cells.parameters, cells.refused);
+                beside.spawn(Follower::new(joined, agreement, parameters).follow());
+            }
+            InferencePlace::Central => {
+                let asker = Asker::open(joined, agreement, &cells.lines).await?;
+                beside.spawn(asker.answer_all());
+            }
+        }
         Ok(Self {
             outgoing: link_outgoing,
             incoming,
-            parameters,
+            beside,
         })
     }
 
@@ -342,14 +359,14 @@ impl Link {
         self.outgoing = None;
     }
 
-    /// Waits for the next message, or for the end of the parameter stream. Safe to cancel.
+    /// Waits for the next message, or for the end of the stream beside. Safe to cancel.
     pub(crate) async fn receive(&mut self) -> Received {
         tokio::select! {
             biased;
             message = self.incoming.message() => Received::Message(message),
-            Some(end) = self.parameters.join_next() => Received::ParametersEnded(match end {
+            Some(end) = self.beside.join_next() => Received::BesideEnded(match end {
                 Ok(cause) => cause,
-                Err(error) => format!("the parameter stream failed: {error}"),
+                Err(error) => format!("the stream beside the trajectories failed: {error}"),
             }),
         }
     }
@@ -359,8 +376,19 @@ impl Link {
 pub(crate) enum Received {
     /// A message from the learner; `None` when it ended the stream.
     Message(Result<Option<v1::LearnerMessage>, Status>),
-    /// No more parameters will come over this link, for this reason.
-    ParametersEnded(String),
+    /// No more parameters, or actions, will come over this link, for this reason.
+    BesideEnded(String),
+}
+
+/// What each stream begins with.
+fn hello(joined: &Joined) -> v1::StreamHello {
+    let terms = &joined.terms;
+    v1::StreamHello {
+        actor_id: actor_id_bytes(joined.actor_id),
+        run_id: Bytes::copy_from_slice(&terms.run_id.to_bytes()),
+        learner_epoch: terms.epoch.0,
+        spec_fingerprint: terms.fingerprint.0,
+    }
 }
 
 fn send(outgoing: &mut Option<mpsc::Sender<v1::ActorMessage>>, kind: actor_message::Kind) {

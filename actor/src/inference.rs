@@ -10,6 +10,8 @@ use springbok_common::{
     step::StepOutcome,
 };
 
+pub use springbok_common::seed::mix_seed;
+
 /// Why no action can be chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum InferenceError {
@@ -197,20 +199,6 @@ fn numbers(output: &TensorData) -> Result<&[f32], InferenceError> {
     output
         .as_slice::<f32>()
         .map_err(|error| InferenceError::Output(format!("{error:?}")))
-}
-
-/// A seed for the `index`-th consumer of `seed`: both go through the finaliser of SplitMix64, so that neighbouring
-/// seeds and indices give unrelated generators.
-#[must_use]
-pub fn mix_seed(seed: u64, index: u64) -> u64 {
-    finalise(finalise(seed).wrapping_add(finalise(!index)))
-}
-
-fn finalise(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use springbok_common::{
     spec::ActionSpec,
     step::StepOutcome,
     unroll::{Agreement, Served, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
-    version::{LearnerEpoch, PolicyVersion},
+    version::PolicyVersion,
 };
 
 use crate::{
+    acting::{Choices, Line, Player, Remote},
     environment::EnvironmentError,
     inference::{Inference, InferenceError},
     pulse::Pulse,
@@ -54,6 +55,9 @@ pub enum RolloutError {
     /// No snapshot was loaded before the first step.
     #[error("an unroll was begun before any parameters were loaded")]
     NoParameters,
+    /// The learner, which chooses the actions, is gone, perhaps for a while.
+    #[error("the learner does not choose actions any more")]
+    LineLost,
 }
 
 /// Which unroll to make.
@@ -90,10 +94,11 @@ impl<F: FnMut() -> bool> Between for F {
 pub struct Rollout {
     agreement: Agreement,
     environments: Box<dyn VectorEnvironment>,
-    inference: Inference,
+    player: Player,
+    /// How the learner served what made the first step, and when that arrived, if the learner chose.
+    begun_with: Option<(Served, Instant)>,
     /// [K, A]: the drawn actions within the bounds of the environment.
     bounded_actions: Actions,
-    loaded: Option<(LearnerEpoch, PolicyVersion)>,
     inferring: Duration,
     stepping: Duration,
     pulse: Pulse,
@@ -107,12 +112,28 @@ impl Rollout {
         environments: Box<dyn VectorEnvironment>,
         inference: Inference,
     ) -> Self {
+        let player = Player::Own(Box::new(inference), None);
+        Self::played_by(player, agreement, environments)
+    }
+
+    /// Joins environments that fit `agreement` with a learner that chooses their actions.
+    #[must_use]
+    pub fn central(agreement: Agreement, environments: Box<dyn VectorEnvironment>) -> Self {
+        let player = Player::Learner(Box::new(Remote::new(&agreement)));
+        Self::played_by(player, agreement, environments)
+    }
+
+    fn played_by(
+        player: Player,
+        agreement: Agreement,
+        environments: Box<dyn VectorEnvironment>,
+    ) -> Self {
         Self {
             agreement,
             environments,
-            inference,
+            player,
+            begun_with: None,
             bounded_actions: Actions::default(),
-            loaded: None,
             inferring: Duration::ZERO,
             stepping: Duration::ZERO,
             pulse: Pulse::default(),
@@ -122,8 +143,7 @@ impl Rollout {
     /// Goes on with these environments and this policy, which have seen nothing yet; parameters are to be loaded again.
     pub fn begin_anew(&mut self, environments: Box<dyn VectorEnvironment>, inference: Inference) {
         self.environments = environments;
-        self.inference = inference;
-        self.loaded = None;
+        self.player = Player::Own(Box::new(inference), None);
     }
 
     /// Tells whether a step goes on for too long.
@@ -136,18 +156,34 @@ impl Rollout {
     /// # Errors
     /// The snapshot does not fit the network; the parameters and the stamp stay as they were.
     pub fn load(&mut self, snapshot: &ParameterSnapshot) -> Result<(), RolloutError> {
+        let Player::Own(inference, loaded) = &mut self.player else {
+            return Ok(());
+        };
         let stamp = (snapshot.epoch(), snapshot.version());
-        if self.loaded == Some(stamp) {
+        if *loaded == Some(stamp) {
             return Ok(());
         }
-        self.inference
+        inference
             .load(snapshot.payload())
             .map_err(|cause| RolloutError::Parameters {
                 version: snapshot.version(),
                 cause,
             })?;
-        self.loaded = Some(stamp);
+        *loaded = Some(stamp);
         Ok(())
+    }
+
+    /// Has actions chosen over `line` from the next step on, if the learner chooses.
+    pub fn connect(&mut self, line: Line) {
+        if let Player::Learner(remote) = &mut self.player {
+            remote.connect(line);
+        }
+    }
+
+    /// When that which made the first step of the last unroll had arrived, if the learner chose.
+    #[must_use]
+    pub fn begun_with(&self) -> Option<Instant> {
+        self.begun_with.map(|(_, received)| received)
     }
 
     /// Makes one unroll under the loaded parameters, in the buffers of `reuse` if given. `between` is asked before each
@@ -156,7 +192,7 @@ impl Rollout {
     /// If the environments fail, what was made so far is thrown away, they begin anew, and so does the unroll.
     ///
     /// # Errors
-    /// No parameters were loaded, the policy failed, the unroll is invalid, or the environments fail for good.
+    /// No parameters were loaded, the policy failed or is lost, the unroll is invalid, or the environments fail for good.
     pub fn fill(
         &mut self,
         order: Order,
@@ -175,7 +211,7 @@ impl Rollout {
                 Err(RolloutError::Environment(failure @ EnvironmentError::Failed { .. })) => {
                     tracing::warn!(%failure, "the unroll in the making is thrown away");
                     self.environments.restart()?;
-                    self.inference.forget_all();
+                    self.player.forget_all();
                     reuse = Some(parts);
                 }
                 Err(other) => return Err(other),
@@ -184,12 +220,12 @@ impl Rollout {
     }
 
     fn header(&self, order: Order) -> Result<UnrollHeader, RolloutError> {
-        let (epoch, version) = self.loaded.ok_or(RolloutError::NoParameters)?;
         Ok(UnrollHeader {
             run_id: order.run_id,
-            epoch,
+            epoch: self.player.epoch().ok_or(RolloutError::NoParameters)?,
             sequence: order.sequence,
-            version,
+            // Known when the first step is made.
+            version: PolicyVersion::default(),
         })
     }
 
@@ -209,9 +245,7 @@ impl Rollout {
     ) -> Result<bool, RolloutError> {
         (self.inferring, self.stepping) = (Duration::ZERO, Duration::ZERO);
         let begun = Instant::now();
-        parts
-            .core_states
-            .extend_from_slice(self.inference.core_states());
+        self.begun_with = None;
         for t in 0..self.agreement.rollout.unroll_length {
             if between.stops() {
                 return Ok(false);
@@ -222,10 +256,7 @@ impl Rollout {
             {
                 self.load(&newer)?;
             }
-            self.pulse.beat();
-            let stepped = self.step(t, parts);
-            self.pulse.rest();
-            stepped?;
+            self.step(t, parts)?;
         }
         if parts.step_versions.last() == Some(&parts.header.version) {
             parts.step_versions.clear();
@@ -240,15 +271,13 @@ impl Rollout {
             inference_us: micros(self.inferring),
             blocked_us: micros(order.blocked),
             held_us: 0,
-            served: order.served,
+            served: self.begun_with.map_or(order.served, |(served, _)| served),
         };
         Ok(true)
     }
 
     /// Step `t` of all K environments: act at the current observations, then let the environments answer.
     fn step(&mut self, t: usize, parts: &mut UnrollParts) -> Result<(), RolloutError> {
-        let (_, version) = self.loaded.ok_or(RolloutError::NoParameters)?;
-        parts.step_versions.push(version);
         let columns = self.agreement.rollout.environments;
         let rows = t * columns..(t + 1) * columns;
         let action_len = self.agreement.environment.action.len();
@@ -259,24 +288,28 @@ impl Rollout {
         let masks = self.environments.action_masks();
         parts.observations.extend(observations);
         parts.action_masks.extend_from_slice(masks);
-        let log_probs = &mut parts.behaviour_log_probs[rows.clone()];
-        self.inference
-            .act(
-                observations,
-                masks,
-                parts.actions.as_mut().slice(numbers.clone()),
-                log_probs,
-            )
-            .map_err(|cause| RolloutError::Inference { version, cause })?;
+        let mut all = parts.actions.as_mut();
+        let choices = Choices {
+            actions: all.slice(numbers.clone()),
+            log_probs: &mut parts.behaviour_log_probs[rows.clone()],
+            states: (t == 0).then_some(&mut parts.core_states),
+        };
+        let made = self.player.act(observations, masks, choices)?;
+        parts.step_versions.push(made.version);
+        if t == 0 {
+            parts.header.version = made.version;
+            self.begun_with = made.served;
+        }
         let drawn = parts.actions.slice(numbers);
-        let bounded = self.inference.bound(drawn, &mut self.bounded_actions);
+        let bounded = self.player.bound(drawn, &mut self.bounded_actions);
         self.inferring += acting.elapsed();
 
         let stepping = Instant::now();
         let (final_rows, finals) = (&mut parts.final_rows, &mut parts.final_observations);
         let first_row = rows.start;
         let outcomes = &mut parts.outcomes[rows.clone()];
-        self.environments.step(
+        self.pulse.beat();
+        let stepped = self.environments.step(
             bounded,
             &mut StepSink {
                 rewards: &mut parts.rewards[rows],
@@ -288,8 +321,10 @@ impl Rollout {
                 },
                 episodes: &mut parts.episodes,
             },
-        )?;
-        self.inference.forget_where(outcomes);
+        );
+        self.pulse.rest();
+        stepped?;
+        self.player.stepped(outcomes);
         self.stepping += stepping.elapsed();
         Ok(())
     }

@@ -48,7 +48,7 @@ pub enum Event<P> {
         /// In lock-step, the unrolls that are made each time parameters arrive.
         unrolls_per_snapshot: Option<NonZeroU32>,
     },
-    /// Verified parameters of this life of the learner have arrived.
+    /// Verified parameters of this life of the learner have arrived, or a line over which it chooses actions is open.
     Parameters(LearnerLife),
     /// The unroll that [`Action::Begin`] asked for is complete.
     Finished {
@@ -59,6 +59,8 @@ pub enum Event<P> {
         /// The unroll.
         payload: P,
     },
+    /// The unroll that [`Action::Begin`] asked for will not come: what made it is lost.
+    Abandoned,
     /// The learner settled every unroll up to `through`; `verdict` is about that one.
     Acknowledged {
         /// Number of the last settled unroll.
@@ -177,6 +179,7 @@ impl<P: Clone> Session<P> {
                 life,
                 payload,
             } => self.finish(sequence, life, payload, &mut actions),
+            Event::Abandoned => self.in_making = None,
             Event::Acknowledged { through, verdict } => self.settle(through, verdict),
             Event::Disconnected => self.disconnect(),
             Event::Stop => self.stop(now, &mut actions),

@@ -21,6 +21,7 @@ use springbok_common::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    acting::Line,
     lives::Lives,
     pulse::Pulse,
     rollout::{Between, Order, Rollout, RolloutError},
@@ -37,6 +38,15 @@ pub struct Published {
     pub served: Served,
     /// When they had arrived.
     pub received: Instant,
+}
+
+/// What unrolls are made with, as it comes from the learner: parameters, or a line over which it chooses the actions.
+#[derive(Debug, Clone)]
+pub struct Supplies {
+    /// The verified parameters that arrived last.
+    pub parameters: watch::Receiver<Option<Published>>,
+    /// The line that was opened last.
+    pub lines: watch::Receiver<Option<Line>>,
 }
 
 /// Permission to make one unroll.
@@ -112,13 +122,13 @@ impl Worker {
         rollout: Rollout,
         lives: Option<Lives>,
         refresh: Refresh,
-        mut parameters: watch::Receiver<Option<Published>>,
+        mut supplies: Supplies,
     ) -> io::Result<Self> {
         let (mut worker, bench) = Self::new();
         worker.pulse = Some(rollout.pulse());
         thread::Builder::new()
             .name("rollout".into())
-            .spawn(move || work(rollout, lives, bench, refresh, &mut parameters))?;
+            .spawn(move || work(rollout, lives, bench, refresh, &mut supplies))?;
         Ok(worker)
     }
 
@@ -174,7 +184,7 @@ fn work(
     mut lives: Option<Lives>,
     bench: Bench,
     refresh: Refresh,
-    parameters: &mut watch::Receiver<Option<Published>>,
+    supplies: &mut Supplies,
 ) {
     let Bench {
         mut permissions,
@@ -184,13 +194,19 @@ fn work(
     while let Some(permission) = permissions.blocking_recv() {
         let lives = lives.as_mut();
         let mut news = News {
-            parameters: &mut *parameters,
+            parameters: &mut supplies.parameters,
             refresh,
             stop: &stop,
             loaded: None,
         };
-        let result = make(&mut rollout, lives, permission, &mut news);
-        let failed = result.is_err();
+        // What is supplied decides: a learner sends parameters, or opens a line.
+        let line = supplies.lines.borrow().clone();
+        let result = match line {
+            Some(line) => make_over(line, &mut rollout, permission, &mut news),
+            None => make(&mut rollout, lives, permission, &mut news),
+        };
+        // A lost line is followed by another.
+        let failed = matches!(&result, Err(error) if !matches!(error, RolloutError::LineLost));
         if let Some(result) = result.transpose()
             && results.blocking_send(result).is_err()
         {
@@ -228,6 +244,31 @@ fn make(
         unroll,
         at: Instant::now(),
         received: published.received,
+    }))
+}
+
+/// One unroll whose actions are chosen over `line`; `None` if it was abandoned.
+fn make_over(
+    line: Line,
+    rollout: &mut Rollout,
+    permission: Permission,
+    news: &mut News<'_>,
+) -> Result<Option<Finished>, RolloutError> {
+    let order = Order {
+        run_id: line.life.run_id,
+        sequence: permission.sequence,
+        blocked: permission.blocked,
+        // Known when the first step is made.
+        served: Served::default(),
+    };
+    rollout.connect(line);
+    let unroll = rollout.fill(order, permission.reuse, news)?;
+    let at = Instant::now();
+    let received = rollout.begun_with().unwrap_or(at);
+    Ok(unroll.map(|unroll| Finished {
+        unroll,
+        at,
+        received,
     }))
 }
 

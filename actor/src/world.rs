@@ -4,13 +4,12 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use springbok_common::{backoff::Backoff, ids::ActorId, unroll::Agreement, wire::JoinTerms};
-use tokio::sync::watch;
 use tonic::transport::{self, Channel, Endpoint};
 
 use crate::{
     client::prepare_apart,
     options::{ActorError, ActorOptions},
-    worker::{Published, Worker},
+    worker::{Supplies, Worker},
 };
 
 /// What comes of an attempt, later.
@@ -19,13 +18,9 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Connects to the learner.
 pub type Dial = Arc<dyn Fn(Endpoint) -> Later<Result<Channel, transport::Error>> + Send + Sync>;
 
-/// Makes ready to make unrolls on these terms, under the parameters that come last; says what for.
+/// Makes ready to make unrolls on these terms, with what is supplied last; says what for.
 pub type Prepare = Arc<
-    dyn Fn(
-            ActorOptions,
-            JoinTerms,
-            watch::Receiver<Option<Published>>,
-        ) -> Later<Result<(Agreement, Worker), ActorError>>
+    dyn Fn(ActorOptions, JoinTerms, Supplies) -> Later<Result<(Agreement, Worker), ActorError>>
         + Send
         + Sync,
 >;
@@ -50,8 +45,8 @@ impl Default for World {
             dial: Arc::new(|endpoint| Box::pin(async move { endpoint.connect().await })),
             actor_id: ActorId::random(),
             backoff: Backoff::default(),
-            prepare: Arc::new(|options, terms, newest| {
-                Box::pin(prepare_apart(options, terms, newest))
+            prepare: Arc::new(|options, terms, supplies| {
+                Box::pin(prepare_apart(options, terms, supplies))
             }),
         }
     }

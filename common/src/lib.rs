@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod acting;
 pub mod arrays;
 pub mod ids;
 pub mod injection;
 pub mod reject;
+pub mod seed;
 pub mod snapshot;
 pub mod spec;
 pub mod step;

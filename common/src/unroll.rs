@@ -88,7 +88,7 @@ pub struct Served {
 pub struct UnrollParts {
     /// Where it belongs.
     pub header: UnrollHeader,
-    /// [T]: the version that was loaded in each step, from that of the header upwards; empty where it is always that one.
+    /// `[T]`: the version that was loaded in each step, from that of the header upwards; empty where it is always that one.
     pub step_versions: Vec<PolicyVersion>,
     /// [T, K, O], of the type that the specification declares.
     pub observations: Elements,
@@ -298,7 +298,7 @@ fn check_actions(parts: &UnrollParts, agreement: &Agreement) -> Result<(), Rejec
 }
 
 /// Log-probabilities of a discrete action lie in a range for each head, log-densities in one for each dimension.
-fn log_prob_range(action: &ActionSpec) -> std::ops::RangeInclusive<f32> {
+pub(crate) fn log_prob_range(action: &ActionSpec) -> std::ops::RangeInclusive<f32> {
     let numbers = action.len() as f32;
     match action {
         ActionSpec::Box { .. } => -LOG_DENSITY_ABS_MAX * numbers..=LOG_DENSITY_ABS_MAX * numbers,
@@ -333,7 +333,7 @@ fn check_final_rows(parts: &UnrollParts) -> Result<(), RejectReason> {
     }
 }
 
-fn all_finite(array: &[f32]) -> bool {
+pub(crate) fn all_finite(array: &[f32]) -> bool {
     // Multiplying by zero turns NaN and infinities into NaN and everything else into zero: one pass without branches.
     array.iter().fold(0.0_f32, |sum, value| sum + value * 0.0) == 0.0
 }

@@ -198,12 +198,13 @@ const TRAINING_FLAGS: [Flag; 10] = [
     flag("http", "ADDRESS", "telemetry.http"),
     OTLP_FLAG,
 ];
-const LAG_FLAGS: [Flag; 4] = [
+const LAG_FLAGS: [Flag; 5] = [
     flag(
         "lag",
         "none|fixed:8|uniform:0..16|per-actor:0,4",
         "lag.inject",
     ),
+    flag("inference", "local|central", "actor.inference"),
     flag("lag-max", "N", "lag.max_versions"),
     flag("target-lag", "VERSIONS", "lag.target_lag"),
     flag("target-ess", "SHARE", "lag.target_ess"),

@@ -204,6 +204,8 @@ mod tests {
                 lost: 1,
                 replaced: 1,
             },
+            network: Default::default(),
+            inference: None,
             time: Default::default(),
             bottleneck: "balanced".into(),
         }

@@ -13,10 +13,12 @@ pub mod gate;
 #[cfg(test)]
 mod golden;
 pub mod governor;
+pub mod inference;
 pub mod lag;
 pub mod ledger;
 pub mod metrics;
 pub mod monitor;
+pub mod network;
 pub mod output;
 pub mod pacing;
 pub mod publisher;

@@ -113,6 +113,8 @@ metrics! {
     SnapshotsConflated = "snapshots/conflated", Counter, "snapshots", "Publications that an actor was not sent because a newer one came first, of all actors together.";
     BytesUp = "network/bytes_up", Counter, "bytes", "Messages with unrolls received in this life of the learner, without what HTTP/2 and TLS add.";
     BytesDown = "network/bytes_down", Counter, "bytes", "Messages with parameters sent in this life of the learner, without what HTTP/2 and TLS add.";
+    NetworkReceived = "network/received_bytes", Counter, "bytes", "Bytes that the learner received from its actors, framing and encryption included.";
+    NetworkSent = "network/sent_bytes", Counter, "bytes", "Bytes that the learner sent to its actors, framing and encryption included.";
     Actors = "actors/present", Gauge, "actors", "Actors that have a place.";
     ActorsQuarantined = "actors/quarantined", Gauge, "actors", "Places that are kept out because of poisoned unrolls.";
     QuarantineStrikes = "quarantine/strikes", Counter, "unrolls", "Poisoned unrolls so far: refused for their content.";
@@ -133,6 +135,10 @@ metrics! {
     WatchdogEssLow = "watchdog/ess_low", Counter, "alarms", "Times that the effective sample size fell below lag.ess_floor.";
     WatchdogStalled = "watchdog/stalled", Counter, "alarms", "Times that nothing was trained for telemetry.stall_s.";
     WatchdogLogProbs = "watchdog/log_probs_disagree", Counter, "alarms", "Times that actor and learner disagreed about log-probabilities of one version.";
+    InferenceBatchRows = "inference/batch_rows", Gauge, "rows", "Environments in one pass of central inference, mean so far.";
+    InferenceRowsPerSecond = "inference/rows_per_s", Gauge, "rows/s", "Environments that central inference acted for per second so far.";
+    InferenceWait = "inference/wait_s", Gauge, "s", "Time that a request to act waited before its pass, mean so far.";
+    InferenceBusy = "inference/busy", Gauge, "1", "Share of the time so far in which central inference computed.";
     LearnerBusy = "time/learner_busy", Gauge, "1", "Share of the time so far in which the trainer computed.";
     LearnerWaiting = "time/learner_waiting", Gauge, "1", "Share of the time so far in which the trainer waited for unrolls.";
     LearnerMeasuring = "time/learner_measuring", Gauge, "1", "Share of the time so far in which the trainer measured; a part of time/learner_busy.";

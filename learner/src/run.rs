@@ -1,6 +1,8 @@
 //! One learner from start to end: service and trainer side by side, then the drain, then the results.
 
+mod acting;
 mod shown;
+mod start;
 
 use std::{
     mem,
@@ -18,30 +20,31 @@ use springbok_common::{
     policy::{FlatLayout, layout_fingerprint, write_safetensors},
     spec::{EnvironmentSpec, NetworkSpec},
     unroll::Agreement,
-    version::LearnerEpoch,
     wire::JoinTerms,
 };
 use tokio::{net::TcpListener, sync::oneshot, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::xxh3_64;
 
+use self::start::Start;
 use crate::{
     EventSink,
     admission::{Admission, Fence},
     books::Books,
-    checkpoint::{self, Checkpoint, Life, Resumed, Saver, cut_metrics},
+    checkpoint::{Life, Resumed, Saver},
     device,
     error::LearnerError,
+    inference::InferenceMeter,
     monitor::{self, Feed},
+    network::NetworkBytes,
     output::write_whole,
     pacing::Pacing,
     publisher::{Publications, Publisher},
-    queue::{QueueReceiver, QueueSender, evicting_queue, queue},
+    queue::{QueueReceiver, evicting_queue, queue},
     security::Security,
     service::{self, Edge, Inbox, LocalListener, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
-        run_loop::{self, Checkpoints, TrainerLinks, TrainerReport},
+        run_loop::{self, Checkpoints, Meters, TrainerLinks, TrainerReport},
         steering::{gate_limits, queue_unrolls},
         update::{Updater, UpdaterState},
     },
@@ -103,6 +106,7 @@ struct Learner {
     books: Books,
     queue: QueueReceiver,
     pacing: Pacing,
+    meters: Meters,
     stop: CancellationToken,
 }
 
@@ -177,6 +181,7 @@ pub async fn run(
         admission.restore(mem::take(&mut trainer.books), config.run.deterministic);
         (updater_state, resume) = (Some(checkpoint.updater), Some(trainer));
     }
+    let (desk, inference) = acting::desk(&config, &agreement, &device, publications.clone())?;
     let version = resume.as_ref().map_or(0, |resume| resume.version.0);
     let learner = Learner {
         life,
@@ -184,6 +189,10 @@ pub async fn run(
         books: Books::new(admission),
         queue: queue_out,
         pacing: Pacing::new(gate_limits(&config)),
+        meters: Meters {
+            traffic: NetworkBytes::default(),
+            inference,
+        },
         stop: CancellationToken::new(),
         device: device_name,
         config,
@@ -194,6 +203,7 @@ pub async fn run(
         queue: learner.queue.clone(),
         books: learner.books.clone(),
         pacing: learner.pacing.clone(),
+        meters: learner.meters.clone(),
         publisher,
         stop: learner.stop.clone(),
         on_event: Arc::clone(&on_event),
@@ -209,7 +219,13 @@ pub async fn run(
         resume,
     };
     let address = listener.local_addr().map_err(LearnerError::Start)?;
-    let edge = learner.edge(queue_in, publications.clone());
+    let inbox = Inbox {
+        queue: queue_in,
+        pacing: learner.pacing.clone(),
+        desk,
+        traffic: learner.meters.traffic.clone(),
+    };
+    let edge = learner.edge(inbox, publications.clone());
     let tokens = security.tokens.clone();
     // Its router is large, and would be moved with every future around it.
     let unix = local.as_ref().map(LocalListener::path);
@@ -237,7 +253,7 @@ pub async fn run(
 }
 
 impl Learner {
-    fn edge(&self, queue: QueueSender, publications: Publications) -> Arc<Edge> {
+    fn edge(&self, inbox: Inbox, publications: Publications) -> Arc<Edge> {
         let config = &self.config;
         let terms = JoinTerms {
             run_id: self.life.run_id,
@@ -247,20 +263,18 @@ impl Learner {
             environment_options: config.environment.options.to_string(),
             network: self.agreement.network.clone(),
             rollout: self.agreement.rollout,
-            seed: actors_seed(config, self.life.epoch),
+            seed: acting::actors_seed(config, self.life.epoch),
             fingerprint: self.agreement.fingerprint(),
             outbox_unrolls: config.actor.outbox_unrolls,
             message_bytes_max: config.limits.message_bytes_max,
             unrolls_per_snapshot: config.unrolls_per_snapshot(),
             life_versions: config.life_versions(),
             refresh: config.actor.refresh,
+            inference: config.actor.inference,
         };
         Edge::new(
             self.books.clone(),
-            Inbox {
-                queue,
-                pacing: self.pacing.clone(),
-            },
+            inbox,
             publications,
             self.agreement.clone(),
             terms,
@@ -414,66 +428,16 @@ impl Learner {
             actors: books.roster.counts(),
             quarantine: books.quarantine.summary(),
             traffic: books.traffic,
+            network: self.meters.traffic.summary(),
+            inference: self
+                .meters
+                .inference
+                .as_ref()
+                .and_then(InferenceMeter::summary),
             time,
             bottleneck: time.verdict(),
         }
     }
-}
-
-/// Where a life of the learner begins.
-struct Start {
-    life: Life,
-    /// In a box, since it is large and most learners have none.
-    checkpoint: Option<Box<Checkpoint>>,
-    resumed: Option<Resumed>,
-}
-
-impl Start {
-    /// The first life of the run in `directory`, or the next one if it is to `resume`.
-    fn of(directory: &Path, resume: bool) -> Result<Self, LearnerError> {
-        if !resume {
-            return Ok(Self {
-                life: Life::begin(directory)?,
-                checkpoint: None,
-                resumed: None,
-            });
-        }
-        let (path, checkpoint) = checkpoint::load(directory)?;
-        let life = Life::next(
-            directory,
-            Life {
-                run_id: checkpoint.run_id,
-                epoch: checkpoint.epoch,
-            },
-        )?;
-        let version = checkpoint.trainer.version.0;
-        let metrics = directory.join(METRICS);
-        let updates_lost = cut_metrics(&metrics, version)?;
-        let resumed = Resumed {
-            epoch: life.epoch.0,
-            from_update: version,
-            updates_lost: metrics.exists().then_some(updates_lost),
-            unrolls_queued: checkpoint.trainer.books.queued(),
-        };
-        tracing::info!(path = %path.display(), ?resumed, "resuming");
-        Ok(Self {
-            life,
-            checkpoint: Some(Box::new(checkpoint)),
-            resumed: Some(resumed),
-        })
-    }
-}
-
-/// The seed of the actors in one life of the learner: another one in each, so that a resumed run does not play the
-/// episodes of the first again. In lock-step it is the run's own: there the version seeds what begins anew.
-fn actors_seed(config: &Config, epoch: LearnerEpoch) -> u64 {
-    let seed = config.run.seed;
-    if config.run.deterministic || epoch == LearnerEpoch::FIRST {
-        return seed;
-    }
-    let mut words = seed.to_le_bytes().to_vec();
-    words.extend_from_slice(&epoch.0.to_le_bytes());
-    xxh3_64(&words)
 }
 
 /// In lock-step there are exactly the configured actors: one more would bring what no batch has room for.

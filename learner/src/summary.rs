@@ -7,8 +7,10 @@ use springbok_common::{ids::RunId, reject::RejectReason};
 
 use crate::{
     checkpoint::{CheckpointSummary, Resumed},
+    inference::InferenceSummary,
     lag::{LagSummary, buckets::BucketSummary, causes::ByCause, predict::LagPrediction},
     ledger::LedgerCounts,
+    network::NetworkSummary,
     quarantine::QuarantineSummary,
     roster::ActorCounts,
     steered::BiasSummary,
@@ -118,6 +120,12 @@ pub struct Summary {
     /// What went over the wire.
     #[serde(default)]
     pub traffic: TrafficCounts,
+    /// Bytes over the learner's connections, in this life of it.
+    #[serde(default)]
+    pub network: NetworkSummary,
+    /// How actions were chosen, in this life of the learner, if it chose them.
+    #[serde(default)]
+    pub inference: Option<InferenceSummary>,
     /// Where the time went.
     pub time: TimeShares,
     /// One line: the slower side, the knob to turn, and the evidence.

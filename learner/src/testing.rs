@@ -1,5 +1,7 @@
 //! Small things that several tests need.
 
+use std::time::Duration;
+
 use springbok_common::{
     arrays::{Actions, Elements},
     ids::{RunId, UnrollSequence},
@@ -7,6 +9,11 @@ use springbok_common::{
     step::StepOutcome,
     unroll::{Agreement, EpisodeSummary, Unroll, UnrollHeader, UnrollParts, UnrollTiming},
     version::{LearnerEpoch, PolicyVersion},
+};
+
+use crate::{
+    inference::{Desk, batcher::BatchRules},
+    publisher::Publications,
 };
 
 /// Four steps of two environments with three numbers to see and two actions.
@@ -60,6 +67,17 @@ pub(crate) fn unroll(agreement: &Agreement, sequence: u64) -> Unroll {
         },
     };
     Unroll::new(parts, agreement).unwrap()
+}
+
+/// Where actions are chosen at once, with what is published.
+pub(crate) fn desk(agreement: &Agreement, publications: Publications) -> Desk {
+    let rules = BatchRules {
+        rows_max: 64,
+        deadline: Duration::ZERO,
+    };
+    let device = burn::tensor::Device::flex();
+    let (desk, _) = Desk::start(&agreement.network, device, rules, 64, publications).unwrap();
+    desk
 }
 
 /// What the code under test logs on this thread, in words.

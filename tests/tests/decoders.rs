@@ -81,6 +81,8 @@ macro_rules! decoders {
 }
 
 decoders! {
+    observations "observed",
+    choices "acted",
     acknowledgements "acknowledgement",
     conversations "conversation",
     networks_of_joins "join-network",

@@ -18,7 +18,8 @@ use std::{
 
 use bytes::Bytes;
 use springbok_proto::v1::{
-    self, ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest, SnapshotChunk,
+    self, ActReply, ActRequest, ActorMessage, JoinReply, JoinRequest, LearnerMessage,
+    ParametersRequest, SnapshotChunk,
     actor_message::Kind,
     training_client::TrainingClient,
     training_server::{Training, TrainingServer},
@@ -101,9 +102,17 @@ struct Sink;
 impl Training for Sink {
     type StreamTrajectoriesStream = Replies<LearnerMessage>;
     type StreamParametersStream = Replies<SnapshotChunk>;
+    type ActStream = Replies<ActReply>;
 
     async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         Ok(Response::new(JoinReply::default()))
+    }
+
+    async fn act(
+        &self,
+        _: Request<Streaming<ActRequest>>,
+    ) -> Result<Response<Self::ActStream>, Status> {
+        Err(Status::unimplemented("nobody acts here"))
     }
 
     async fn stream_trajectories(

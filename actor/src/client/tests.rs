@@ -6,7 +6,7 @@ use std::{
 };
 
 use springbok_common::{
-    config::Refresh,
+    config::{InferencePlace, Refresh},
     ids::{RunId, UnrollSequence},
     policy::{ActorCritic, export_flat, layout_fingerprint},
     reject::{RejectReason, Verdict},
@@ -91,6 +91,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         unrolls_per_snapshot: None,
         life_versions: None,
         refresh: Refresh::Unroll,
+        inference: InferencePlace::Local,
     };
     Scripted {
         terms,
@@ -183,8 +184,16 @@ struct Service(Arc<Scripted>);
 
 #[tonic::async_trait]
 impl Training for Service {
+    type ActStream = Replies<v1::ActReply>;
     type StreamTrajectoriesStream = Replies<v1::LearnerMessage>;
     type StreamParametersStream = Replies<v1::SnapshotChunk>;
+
+    async fn act(
+        &self,
+        _: Request<Streaming<v1::ActRequest>>,
+    ) -> Result<Response<Self::ActStream>, Status> {
+        Err(Status::failed_precondition("its actors act for themselves"))
+    }
 
     async fn join(
         &self,

@@ -11,6 +11,7 @@ use springbok_common::{
     policy::{ActorCritic, export_flat, layout_fingerprint},
     spec::{Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec, RolloutShape},
     unroll::{EpisodeSummary, Served},
+    version::LearnerEpoch,
 };
 
 use super::*;

@@ -59,6 +59,28 @@ fn a_full_outbox_blocks_before_the_unroll_and_the_wait_is_measured() {
 }
 
 #[test]
+fn an_unroll_that_is_lost_in_the_making_is_begun_again_with_its_number() {
+    let mut session = Session::new();
+    session.handle(at(0), joined(1, 2));
+    session.handle(at(0), Event::Parameters(life(1)));
+    assert_eq!(
+        session.handle(at(1), finished(1, 1)),
+        [Action::Send(1), begin(2, 0)]
+    );
+    // Not before there is somebody to make it with.
+    session.handle(at(2), Event::Disconnected);
+    assert_eq!(session.handle(at(3), Event::Abandoned), []);
+    let again = session.handle(at(4), joined(1, 2));
+    assert_eq!(again, [Action::Send(1), begin(2, 0)]);
+    // Another life of the learner: its numbers begin anew, when it can act.
+    session.handle(at(5), Event::Disconnected);
+    assert_eq!(session.handle(at(6), joined(2, 2)), []);
+    assert_eq!(session.handle(at(7), Event::Parameters(life(2))), []);
+    assert_eq!(session.handle(at(8), Event::Abandoned), [begin(1, 0)]);
+    assert_eq!(session.tally().produced, 1);
+}
+
+#[test]
 fn in_lock_step_each_snapshot_allows_its_unrolls_and_no_more() {
     let mut session = Session::new();
     let per_snapshot = NonZeroU32::new(2);

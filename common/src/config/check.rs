@@ -24,6 +24,8 @@ use crate::{
 const COUNT_MAX: usize = 65_536;
 /// Seconds in a day: longer waits are mistakes, and far longer ones overflow clocks.
 const SECONDS_MAX: u64 = 86_400;
+/// Microseconds in a second: an actor that waits longer for others is idle.
+const INFERENCE_DEADLINE_US_MAX: u64 = 1_000_000;
 /// Milliseconds in an hour.
 const MILLISECONDS_MAX: u64 = 3_600_000;
 
@@ -291,6 +293,15 @@ impl Config {
                 learner.reservoir_batches
             )
         });
+        faults.count(
+            "learner.inference_batch_rows_max",
+            learner.inference_batch_rows_max,
+        );
+        faults.at_most(
+            "learner.inference_deadline_us",
+            learner.inference_deadline_us,
+            INFERENCE_DEADLINE_US_MAX,
+        );
         faults.at_most(
             "learner.update_delay_ms",
             learner.update_delay_ms,

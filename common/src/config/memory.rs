@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::{Config, Objective, Ratio};
+use super::{Config, InferencePlace, Objective, Ratio};
 use crate::{
     arrays::ElementType,
     policy::{FlatLayout, kept_len, payload_bytes},
     unroll::Agreement,
-    wire::{SNAPSHOT_CHUNK_BYTES_MAX, unroll_message_bytes},
+    wire::{SNAPSHOT_CHUNK_BYTES_MAX, act_message_bytes, unroll_message_bytes},
 };
 
 /// What a connection costs besides its window: the records of TLS, the tables of HTTP/2, the buffers of the socket's
@@ -24,6 +24,12 @@ const GROWTH: u64 = 2;
 const PARAMETER_COPIES: u64 = 12;
 /// Batches at the trainer besides the reservoir: the one being assembled and the one being trained.
 const BATCHES: u64 = 2;
+/// A request to act, and its answer: encoded and decoded, and once more on their way.
+const MESSAGE_COPIES: u64 = 6;
+/// A generator of random numbers.
+const GENERATOR_BYTES: u64 = 64;
+/// Parameters that are acted with, and those that they are being replaced by, each also on its way to the device.
+const ACTING_PARAMETER_COPIES: u64 = 4;
 const FLOAT_BYTES: u64 = 4;
 /// Observations that the learner evaluates at one time: a bound on the memory that a convolution takes.
 pub const EVALUATION_ROWS_MAX: usize = 4096;
@@ -113,39 +119,59 @@ impl Config {
             ]);
         let message = self.message_bytes_read_max(agreement) as u64;
         let batches = self.learner.reservoir_batches as u64 + BATCHES;
-        MemoryBound {
-            terms: vec![
-                (
-                    "connections",
-                    product(&[limits.connections_max as u64, connection]),
-                ),
-                (
-                    "messages being read",
-                    product(&[limits.streams_max as u64, message, GROWTH]),
-                ),
-                ("unrolls that wait for a place", product(&[streams, unroll])),
-                (
-                    "the queue",
-                    product(&[self.learner.queue_unrolls as u64, unroll]),
-                ),
-                ("batches", product(&[batches, rows, row])),
-                // Kept, and once more on the device while it trains.
-                ("an auxiliary phase", product(&[2, phase, rows, row])),
-                (
-                    "parameters being sent",
-                    product(&[streams, CHUNKS * chunk + SEND_BUFFER_BYTES]),
-                ),
-                (
-                    "published parameters",
-                    // Each slow reader may hold another one.
-                    product(&[self.lag.inject.versions_max() + 2 + streams, snapshot]),
-                ),
-                (
-                    "the trainer's parameters",
-                    product(&[PARAMETER_COPIES, payload]),
-                ),
-            ],
+        let mut terms = vec![
+            (
+                "connections",
+                product(&[limits.connections_max as u64, connection]),
+            ),
+            (
+                "messages being read",
+                product(&[limits.streams_max as u64, message, GROWTH]),
+            ),
+            ("unrolls that wait for a place", product(&[streams, unroll])),
+            (
+                "the queue",
+                product(&[self.learner.queue_unrolls as u64, unroll]),
+            ),
+            ("batches", product(&[batches, rows, row])),
+            // Kept, and once more on the device while it trains.
+            ("an auxiliary phase", product(&[2, phase, rows, row])),
+            (
+                "parameters being sent",
+                product(&[streams, CHUNKS * chunk + SEND_BUFFER_BYTES]),
+            ),
+            (
+                "published parameters",
+                // Each slow reader may hold another one.
+                product(&[self.lag.inject.versions_max() + 2 + streams, snapshot]),
+            ),
+            (
+                "the trainer's parameters",
+                product(&[PARAMETER_COPIES, payload]),
+            ),
+        ];
+        if self.actor.inference == InferencePlace::Central {
+            terms.push(("acting for actors", self.acting_bytes(agreement, streams)));
         }
+        MemoryBound { terms }
+    }
+
+    /// What central inference holds: requests and answers as messages and as numbers, seats, one pass, and the parameters.
+    fn acting_bytes(&self, agreement: &Agreement, streams: u64) -> u64 {
+        let environments = agreement.rollout.environments as u64;
+        let message = act_message_bytes(agreement) as u64;
+        let state = agreement.network.state_len() as u64 * FLOAT_BYTES;
+        let observation = agreement.environment.observation.len() as u64 * FLOAT_BYTES;
+        let outputs = agreement.network.distribution_len() as u64 * FLOAT_BYTES;
+        let seat = product(&[environments, state.saturating_add(GENERATOR_BYTES)]);
+        let of_streams = product(&[streams, message.saturating_mul(MESSAGE_COPIES) + seat]);
+        let row = GROWTH * (observation + 2 * state + outputs);
+        let pass = product(&[self.learner.inference_batch_rows_max as u64, row]);
+        let parameters = product(&[
+            ACTING_PARAMETER_COPIES,
+            payload_bytes(&agreement.network) as u64,
+        ]);
+        of_streams.saturating_add(pass).saturating_add(parameters)
     }
 }
 

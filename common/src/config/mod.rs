@@ -25,9 +25,9 @@ pub use memory::{EVALUATION_ROWS_MAX, MemoryBound, message_bytes_read_max, strea
 pub use resume::Difference;
 pub use sections::*;
 pub use setting::{
-    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
-    LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
-    Refresh, Schedule, Std, ValueLoss,
+    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, InferencePlace,
+    KlAdaptation, KlDirection, LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset,
+    Ratio, RecomputeTargets, Refresh, Schedule, Std, ValueLoss,
 };
 pub use transport::{SnapshotEncoding, UNIX_PATH_BYTES_MAX, UnixListen};
 use xxhash_rust::xxh3::xxh3_64;

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 use figment::value::Value;
 
 use super::setting::{
-    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, KlAdaptation, KlDirection,
-    LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset, Ratio, RecomputeTargets,
-    Refresh, Schedule, Setting, Std, ValueLoss,
+    AdvantageNormalisation, Cap, ClipRange, Core, Critic, DeviceChoice, InferencePlace,
+    KlAdaptation, KlDirection, LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset,
+    Ratio, RecomputeTargets, Refresh, Schedule, Setting, Std, ValueLoss,
 };
 use super::transport::{SnapshotEncoding, UnixListen};
 use crate::{injection::LagInjection, spec::Activation};
@@ -104,6 +104,9 @@ sections! {
         unroll_length: usize = 32;
         /// Unrolls that an actor may have begun and not seen acknowledged; each adds to the policy lag.
         outbox_unrolls: usize = 1;
+        /// Who chooses the actions: each actor, with parameters that it is sent, or the learner, with the newest ones, out of
+        /// observations that the actors send it before each step (the shape of SEED RL, arXiv 1910.06591).
+        inference: InferencePlace = InferencePlace::Local;
         /// When an actor takes up newer parameters.
         refresh: Refresh = Refresh::Unroll;
         /// Bytes of parameters that may be on their way to an actor: the window of HTTP/2, for its connection and each call in
@@ -143,6 +146,11 @@ sections! {
         /// Updates on each batch, the first included: each further one makes a version of its own, and so adds to the
         /// policy lag.
         reuse: usize = 1;
+        /// Environments, those of several actors, for which "central" inference acts in one pass at most.
+        inference_batch_rows_max: usize = 1024;
+        /// Microseconds that a request to act waits at most for those of other actors, to share a pass with them. It does not
+        /// wait when all actors have asked, or the pass is full.
+        inference_deadline_us: u64 = 1000;
         /// Milliseconds to wait before each update: a slow learner on purpose, to study policy lag.
         update_delay_ms: u64 = 0;
     }

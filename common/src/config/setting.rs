@@ -243,7 +243,7 @@ macro_rules! choice {
 
 mod acting;
 
-pub use acting::Refresh;
+pub use acting::{InferencePlace, Refresh};
 
 impl Setting for Activation {
     const EXPECTED: &'static str = "\"relu\" or \"tanh\"";

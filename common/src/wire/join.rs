@@ -6,7 +6,7 @@ use springbok_proto::v1;
 
 use super::{WireError, bad_field};
 use crate::{
-    config::Refresh,
+    config::{InferencePlace, Refresh},
     ids::RunId,
     spec::{NetworkSpec, RolloutShape, SpecFingerprint},
     version::LearnerEpoch,
@@ -48,6 +48,8 @@ pub struct JoinTerms {
     pub life_versions: Option<NonZeroU64>,
     /// When newer parameters are taken up.
     pub refresh: Refresh,
+    /// Who chooses the actions.
+    pub inference: InferencePlace,
 }
 
 /// `terms` for the wire.
@@ -70,6 +72,7 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         unrolls_per_snapshot: terms.unrolls_per_snapshot.map_or(0, NonZeroU32::get),
         life_versions: terms.life_versions.map_or(0, NonZeroU64::get),
         refresh_each_step: terms.refresh == Refresh::Step,
+        central_inference: terms.inference == InferencePlace::Central,
     }
 }
 
@@ -118,6 +121,11 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
             Refresh::Step
         } else {
             Refresh::Unroll
+        },
+        inference: if reply.central_inference {
+            InferencePlace::Central
+        } else {
+            InferencePlace::Local
         },
     })
 }
@@ -182,6 +190,7 @@ mod tests {
             unrolls_per_snapshot: NonZeroU32::new(3),
             life_versions: NonZeroU64::new(50),
             refresh: Refresh::Step,
+            inference: InferencePlace::Central,
         };
         let reply = join_reply(&terms);
         assert_eq!(join_terms(reply.clone()).unwrap(), terms);

@@ -2,11 +2,13 @@
 //!
 //! Lengths are checked against the joined specification before a number is read.
 
+mod act;
 mod join;
 mod snapshot;
 mod tensor;
 mod unroll;
 
+pub use act::{act_message_bytes, decode_acted, decode_observed, encode_acted, encode_observed};
 pub use join::{JoinTerms, MESSAGE_BYTES_MAX, join_reply, join_terms};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotAssembler, snapshot_chunks};
 pub use unroll::{

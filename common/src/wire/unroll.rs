@@ -62,7 +62,7 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
     }
 }
 
-/// [T]: each version less the one before it; of the first, less `begin`.
+/// `[T]`: each version less the one before it; of the first, less `begin`.
 fn deltas(begin: PolicyVersion, versions: &[PolicyVersion]) -> Vec<u64> {
     let before = std::iter::once(&begin).chain(versions);
     let pairs = versions.iter().zip(before);
@@ -71,7 +71,7 @@ fn deltas(begin: PolicyVersion, versions: &[PolicyVersion]) -> Vec<u64> {
         .collect()
 }
 
-/// [T]: the versions that go up from `begin` by `deltas`; `None` beyond the largest version that there can be.
+/// `[T]`: the versions that go up from `begin` by `deltas`; `None` beyond the largest version that there can be.
 fn step_versions(begin: PolicyVersion, deltas: &[u64]) -> Option<Vec<PolicyVersion>> {
     let mut version = begin.0;
     let versions = deltas.iter().map(|delta| {

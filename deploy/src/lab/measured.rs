@@ -55,6 +55,10 @@ pub(crate) struct Measured {
     pub(crate) lag_buckets: Vec<Bucket>,
     /// What the model of lag foretold.
     pub(crate) lag_predicted: Option<Predicted>,
+    /// Bytes over the learner's connections.
+    pub(crate) network: Network,
+    /// How the learner chose actions, if it did.
+    pub(crate) inference: Option<Inference>,
     /// Shares of the learner's and the actors' time.
     pub(crate) time: BTreeMap<String, Option<f64>>,
     /// Effective sample size as a share of the steps.
@@ -118,6 +122,28 @@ pub(crate) struct Bucket {
     pub(crate) abs_advantage: Option<f64>,
 }
 
+/// Bytes over the learner's connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Network {
+    /// From the actors.
+    pub(crate) received_bytes: Option<f64>,
+    /// To the actors.
+    pub(crate) sent_bytes: Option<f64>,
+}
+
+/// Actions chosen by the learner.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Inference {
+    /// Environments in one pass, mean.
+    pub(crate) batch_rows: Option<f64>,
+    /// Environments acted for in a second.
+    pub(crate) rows_per_s: Option<f64>,
+    /// Seconds that a request waited for its pass, mean.
+    pub(crate) wait_s: Option<f64>,
+}
+
 /// A prediction of lag.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -158,6 +184,17 @@ impl Measured {
     /// Lag of one cause, in versions.
     pub(crate) fn cause(&self, name: &str) -> Option<f64> {
         self.lag_causes.get(name).copied().flatten()
+    }
+
+    /// Bytes over the learner's connections for each environment step, from and to the actors.
+    pub(crate) fn bytes_per_step(&self) -> [Option<f64>; 2] {
+        let steps = self.env_steps as f64;
+        let network = [self.network.received_bytes, self.network.sent_bytes];
+        network.map(|bytes| {
+            bytes
+                .map(|bytes| bytes / steps)
+                .filter(|each| each.is_finite())
+        })
     }
 
     /// A share of time.

@@ -220,6 +220,21 @@ const COLUMNS: &[Column] = &[
     }),
     ("ess", |row| number(row.measured.ess)),
     ("clip_fraction", |row| number(row.measured.clip_fraction)),
+    ("received_bytes_per_step", |row| {
+        number(row.measured.bytes_per_step()[0])
+    }),
+    ("sent_bytes_per_step", |row| {
+        number(row.measured.bytes_per_step()[1])
+    }),
+    ("inference_batch_rows", |row| {
+        number(row.measured.inference.as_ref()?.batch_rows)
+    }),
+    ("inference_rows_per_s", |row| {
+        number(row.measured.inference.as_ref()?.rows_per_s)
+    }),
+    ("inference_wait_s", |row| {
+        number(row.measured.inference.as_ref()?.wait_s)
+    }),
     ("bottleneck", |row| Some(words(&row.measured.bottleneck))),
     ("environment", |row| Some(row.measured.environment.clone())),
     ("device", |row| Some(row.measured.device.clone())),

@@ -48,7 +48,7 @@ pub struct Pipeline {
     pub reservoir_batches: f64,
     /// Whether learner and actors wait for each other, so that nothing lags by itself.
     pub lock_step: bool,
-    /// Whether actors load newer parameters before each step.
+    /// Whether each step is made with the newest parameters, and not only the first of an unroll.
     pub refreshes: bool,
     /// Lag beyond which experience is not trained on, if it is limited.
     pub limit_versions: Option<f64>,

@@ -13,8 +13,8 @@ use springbok_common::{
     wire::{acknowledgement, encode_unroll},
 };
 use springbok_proto::v1::{
-    self, ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest, SnapshotChunk,
-    actor_message, learner_message,
+    self, ActReply, ActRequest, ActorMessage, JoinReply, JoinRequest, LearnerMessage,
+    ParametersRequest, SnapshotChunk, actor_message, learner_message,
     training_client::TrainingClient,
     training_server::{Training, TrainingServer},
 };
@@ -100,6 +100,7 @@ struct Mute;
 impl Training for Mute {
     type StreamTrajectoriesStream = ReceiverStream<Result<LearnerMessage, Status>>;
     type StreamParametersStream = ReceiverStream<Result<SnapshotChunk, Status>>;
+    type ActStream = ReceiverStream<Result<ActReply, Status>>;
 
     async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         Err(Status::unimplemented("only trajectories are read here"))
@@ -125,6 +126,13 @@ impl Training for Mute {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn act(
+        &self,
+        _: Request<Streaming<ActRequest>>,
+    ) -> Result<Response<Self::ActStream>, Status> {
+        Err(Status::unimplemented("only trajectories are read here"))
     }
 
     async fn stream_parameters(

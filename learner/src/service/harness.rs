@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use springbok_common::{
-    config::Refresh,
+    config::{InferencePlace, Refresh},
     policy::{layout_fingerprint, payload_bytes},
     reject::Verdict,
     spec::PROTOCOL_REVISION,
@@ -35,6 +35,7 @@ pub(super) struct Harness {
     pub(super) run_id: RunId,
     pub(super) channel: Channel,
     pub(super) address: std::net::SocketAddr,
+    pub(super) traffic: NetworkBytes,
 }
 
 pub(super) const PAYLOAD: Bytes = Bytes::from_static(&[1; 4 * 47]);
@@ -149,12 +150,17 @@ pub(super) async fn start_all<L: Listen, U: Listen>(
         unrolls_per_snapshot: None,
         life_versions: None,
         refresh: Refresh::Unroll,
+        inference: InferencePlace::Local,
     };
+    let desk = testing::desk(&agreement, publications.clone());
+    let traffic = NetworkBytes::default();
     let edge = Edge::new(
         books.clone(),
         Inbox {
             queue: queue_in,
             pacing,
+            desk: Some(desk),
+            traffic: traffic.clone(),
         },
         publications,
         agreement.clone(),
@@ -173,6 +179,7 @@ pub(super) async fn start_all<L: Listen, U: Listen>(
         run_id,
         channel: channel.connect_lazy(),
         address,
+        traffic,
     }
 }
 

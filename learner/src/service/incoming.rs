@@ -23,6 +23,7 @@ use super::{
     certificates::Entrance,
     places::{Conduct, Patience, Place, Places},
 };
+use crate::network::NetworkBytes;
 
 /// Waits after a failed accept: out of file descriptors, for example, it would fail again at once.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -98,6 +99,7 @@ pub(super) struct Connection<S> {
     peer: Peer,
     has_spoken: bool,
     patience: Patience,
+    traffic: NetworkBytes,
     /// When its conduct is to be looked at.
     look: Pin<Box<Sleep>>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -107,12 +109,19 @@ pub(super) struct Connection<S> {
 }
 
 impl<S> Connection<S> {
-    pub(super) fn new(stream: S, peer: Peer, place: Place, patience: Patience) -> Self {
+    pub(super) fn new(
+        stream: S,
+        peer: Peer,
+        place: Place,
+        patience: Patience,
+        traffic: NetworkBytes,
+    ) -> Self {
         Self {
             stream,
             peer,
             has_spoken: false,
             patience,
+            traffic,
             look: Box::pin(sleep(Duration::ZERO)),
             evicted: Box::pin(place.conduct.evicted().clone().cancelled_owned()),
             place,
@@ -125,6 +134,12 @@ impl<S> Connection<S> {
         Self {
             _server: Some(server),
             ..self
+        }
+    }
+
+    fn count_sent(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.traffic.sent(*bytes);
         }
     }
 
@@ -152,6 +167,7 @@ pub(super) fn accept<L: Listen>(
     listener: L,
     places: Places,
     patience: Patience,
+    traffic: NetworkBytes,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Connection<L::Stream>> {
     let (connections, incoming) = mpsc::channel(1);
@@ -159,7 +175,7 @@ pub(super) fn accept<L: Listen>(
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = accept_all(&listener, places, patience, &connections) => {}
+            () = accept_all(&listener, places, patience, &traffic, &connections) => {}
         }
     });
     incoming
@@ -169,6 +185,7 @@ async fn accept_all<L: Listen>(
     listener: &L,
     places: Places,
     patience: Patience,
+    traffic: &NetworkBytes,
     connections: &mpsc::Sender<Connection<L::Stream>>,
 ) {
     let mut backoff = ACCEPT_BACKOFF.0;
@@ -193,7 +210,7 @@ async fn accept_all<L: Listen>(
             continue;
         };
         tracing::debug!(%peer, "connection accepted");
-        let connection = Connection::new(stream, peer, place, patience);
+        let connection = Connection::new(stream, peer, place, patience, traffic.clone());
         if connections.send(connection).await.is_err() {
             return;
         }
@@ -223,7 +240,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        let received = buffer.filled().len() - before;
+        if received > 0 {
+            self.traffic.received(received);
             self.has_spoken = true;
             self.place.conduct.hear(Instant::now());
         }
@@ -237,7 +256,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count_sent(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -245,7 +266,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count_sent(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

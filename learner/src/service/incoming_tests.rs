@@ -27,7 +27,7 @@ fn connection() -> (Connection<DuplexStream>, DuplexStream, Arc<Conduct>) {
     let conduct = Arc::clone(&place.conduct);
     let patience = Patience::new(&limits(), false);
     (
-        Connection::new(stream, peer(), place, patience),
+        Connection::new(stream, peer(), place, patience, NetworkBytes::default()),
         other,
         conduct,
     )
@@ -116,7 +116,8 @@ async fn without_file_descriptors_the_learner_asks_about_once_a_second() {
     let stop = CancellationToken::new();
     let listener = Exhausted(Arc::clone(&attempts));
     let patience = Patience::new(&limits(), false);
-    let _incoming = accept(listener, Places::new(&limits()), patience, stop.clone());
+    let (places, traffic) = (Places::new(&limits()), NetworkBytes::default());
+    let _incoming = accept(listener, places, patience, traffic, stop.clone());
     sleep(Duration::from_secs(60)).await;
     let attempts = attempts.load(Ordering::Relaxed);
     assert!((59..70).contains(&attempts), "{attempts}");

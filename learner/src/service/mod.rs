@@ -1,5 +1,6 @@
 //! The gRPC edge of the learner: it turns messages into events for the pure state machines and knows nothing else.
 
+mod act;
 pub mod bare;
 mod certificates;
 mod doorkeeper;
@@ -10,6 +11,8 @@ mod parameters;
 mod places;
 mod trajectories;
 
+#[cfg(test)]
+mod act_tests;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -38,7 +41,8 @@ use springbok_common::{
     wire::{JoinTerms, RETRY_PUSHBACK},
 };
 use springbok_proto::v1::{
-    ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest, SnapshotChunk,
+    ActReply, ActRequest, ActorMessage, JoinReply, JoinRequest, LearnerMessage, ParametersRequest,
+    SnapshotChunk, StreamHello,
     training_server::{Training, TrainingServer},
 };
 use tokio::{
@@ -67,8 +71,8 @@ pub use self::{
     local::LocalListener,
 };
 use crate::{
-    books::Books, pacing::Pacing, publisher::Publications, queue::QueueSender, security::Security,
-    time::now,
+    books::Books, inference::Desk, network::NetworkBytes, pacing::Pacing, publisher::Publications,
+    queue::QueueSender, security::Security, time::now,
 };
 
 /// Time for connections to close after their streams have ended.
@@ -87,6 +91,10 @@ pub struct Inbox {
     pub queue: QueueSender,
     /// The gate.
     pub pacing: Pacing,
+    /// Where actors have their actions chosen, if the learner does that.
+    pub desk: Option<Desk>,
+    /// Counts what goes over the connections.
+    pub traffic: NetworkBytes,
 }
 
 /// What every call needs.
@@ -95,6 +103,8 @@ pub struct Edge {
     books: Books,
     queue: QueueSender,
     pacing: Pacing,
+    desk: Option<Desk>,
+    traffic: NetworkBytes,
     publications: Publications,
     agreement: Agreement,
     terms: JoinTerms,
@@ -109,6 +119,9 @@ pub struct Edge {
     closing: CancellationToken,
     trajectory_tasks: Tasks,
     parameter_tasks: Tasks,
+    act_tasks: Tasks,
+    /// How often each place has had a stream of actions opened.
+    openings: Mutex<HashMap<u32, u64>>,
     /// Ends the current trajectory stream of an actor.
     streams: Mutex<HashMap<ActorId, CancellationToken>>,
 }
@@ -131,6 +144,8 @@ impl Edge {
             books,
             queue: inbox.queue,
             pacing: inbox.pacing,
+            desk: inbox.desk,
+            traffic: inbox.traffic,
             publications,
             agreement,
             terms,
@@ -141,6 +156,8 @@ impl Edge {
             closing: CancellationToken::new(),
             trajectory_tasks: Tasks::new(streams_max),
             parameter_tasks: Tasks::new(streams_max),
+            act_tasks: Tasks::new(streams_max),
+            openings: Mutex::new(HashMap::new()),
             streams: Mutex::new(HashMap::new()),
         })
     }
@@ -164,6 +181,15 @@ impl Edge {
         if let Some(earlier) = streams.insert(actor, token) {
             earlier.cancel();
         }
+    }
+
+    /// Which stream of actions this is for the actors at `place`: 0 for the first.
+    fn count_opening(&self, place: u32) -> u64 {
+        let mut openings = self.openings.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = openings.entry(place).or_default();
+        let opening = *next;
+        *next += 1;
+        opening
     }
 
     fn end_stream(&self, actor: ActorId) {
@@ -190,6 +216,18 @@ impl Edge {
             ));
         }
         Ok(actor)
+    }
+
+    /// Who says hello, with the same specification as the learner's.
+    fn greet(&self, hello: &StreamHello) -> Result<ActorId, Status> {
+        let actor = self.identify(&hello.actor_id, &hello.run_id, hello.learner_epoch)?;
+        let (theirs, ours) = (hello.spec_fingerprint, self.terms.fingerprint);
+        if theirs == ours.0 {
+            return Ok(actor);
+        }
+        Err(Status::failed_precondition(format!(
+            "the actor's specification {theirs:016x} differs from the learner's {ours}"
+        )))
     }
 }
 
@@ -236,6 +274,7 @@ struct TrainingService(Arc<Edge>);
 #[tonic::async_trait]
 impl Training for TrainingService {
     type StreamTrajectoriesStream = ReceiverStream<Result<LearnerMessage, Status>>;
+    type ActStream = ReceiverStream<Result<ActReply, Status>>;
     type StreamParametersStream = ReceiverStream<Result<SnapshotChunk, Status>>;
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
@@ -257,6 +296,14 @@ impl Training for TrainingService {
     ) -> Result<Response<Self::StreamParametersStream>, Status> {
         let pass = Pass::of(&request)?;
         parameters::open(Arc::clone(&self.0), pass, request.get_ref()).map(Response::new)
+    }
+
+    async fn act(
+        &self,
+        request: Request<Streaming<ActRequest>>,
+    ) -> Result<Response<Self::ActStream>, Status> {
+        let pass = Pass::of(&request)?;
+        act::open(Arc::clone(&self.0), pass, request.into_inner()).map(Response::new)
     }
 }
 
@@ -302,8 +349,16 @@ pub async fn serve_all<L: Listen, U: Listen>(
         .max_encoding_message_size(written_max);
     let places = Places::new(&edge.limits);
     let patience = |has_tls| Patience::new(&edge.limits, has_tls);
-    let accepted = incoming::accept(listener, places.clone(), patience(has_tls), stop.clone());
-    let beside = local.map(|local| incoming::accept(local, places, patience(false), stop.clone()));
+    let traffic = || edge.traffic.clone();
+    let accepted = incoming::accept(
+        listener,
+        places.clone(),
+        patience(has_tls),
+        traffic(),
+        stop.clone(),
+    );
+    let beside = local
+        .map(|local| incoming::accept(local, places, patience(false), traffic(), stop.clone()));
     let servers = Servers {
         server: bounded_server(&edge.limits),
         routes: Routes::new(health_service)
@@ -382,6 +437,7 @@ impl Serving {
         let ended = async {
             self.edge.trajectory_tasks.all_ended().await;
             self.edge.parameter_tasks.all_ended().await;
+            self.edge.act_tasks.all_ended().await;
         };
         if timeout(CLOSE_MAX, ended).await.is_err() {
             tracing::warn!("some streams did not end in time");

@@ -10,8 +10,7 @@ use springbok_common::{
     wire::{acknowledgement, decode_header, decode_unroll},
 };
 use springbok_proto::v1::{
-    Acknowledgement, ActorMessage, Draining, LearnerMessage, StreamHello, Unroll, actor_message,
-    learner_message,
+    Acknowledgement, ActorMessage, Draining, LearnerMessage, Unroll, actor_message, learner_message,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -105,20 +104,7 @@ async fn identify(edge: &Edge, inbound: &mut Streaming<ActorMessage>) -> Result<
             "the first message is not a StreamHello",
         ));
     };
-    let StreamHello {
-        actor_id,
-        run_id,
-        learner_epoch,
-        spec_fingerprint,
-    } = hello;
-    let actor = edge.identify(&actor_id, &run_id, learner_epoch)?;
-    if spec_fingerprint != edge.terms.fingerprint.0 {
-        return Err(Status::failed_precondition(format!(
-            "the actor's specification {spec_fingerprint:016x} differs from the learner's {}",
-            edge.terms.fingerprint
-        )));
-    }
-    Ok(actor)
+    edge.greet(&hello)
 }
 
 struct Conversation<'a> {

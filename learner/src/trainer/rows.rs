@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::update::UpdateMetrics;
+use super::{run_loop::Meters, update::UpdateMetrics};
 use crate::{
+    inference::InferenceMeter,
     lag::LagMeter,
     ledger::LedgerCounts,
     metrics::{Metric, Row},
@@ -120,6 +121,20 @@ impl Row {
         self.set(Metric::LedgerQueued, counts.queued as f64);
         self.set(Metric::LedgerDuplicates, counts.duplicates as f64);
         self.set(Metric::LedgerImbalance, counts.imbalance() as f64);
+    }
+
+    /// What went over the network, and how actions were chosen.
+    pub(super) fn set_meters(&mut self, meters: &Meters) {
+        let traffic = meters.traffic.summary();
+        self.set(Metric::NetworkReceived, traffic.received_bytes as f64);
+        self.set(Metric::NetworkSent, traffic.sent_bytes as f64);
+        let inference = meters.inference.as_ref();
+        if let Some(inference) = inference.and_then(InferenceMeter::summary) {
+            self.set(Metric::InferenceBatchRows, inference.batch_rows);
+            self.set(Metric::InferenceRowsPerSecond, inference.rows_per_s);
+            self.set(Metric::InferenceWait, inference.wait_s);
+            self.set(Metric::InferenceBusy, inference.busy);
+        }
     }
 
     /// Sets what is known about poisoned unrolls at `now`.

@@ -15,7 +15,7 @@ use springbok_common::{config::Config, version::PolicyVersion};
 
 use self::parts::{Reported, Settings, Taken, Training};
 pub use self::{
-    parts::{TrainerLinks, TrainerReport},
+    parts::{Meters, TrainerLinks, TrainerReport},
     saving::{Checkpoints, TrainerState},
 };
 use super::{
@@ -450,6 +450,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.row_of_checkpoints(&mut row);
         row.set_ledger(books.ledger.counts());
         row.set_traffic(&books.traffic);
+        row.set_meters(&self.links.meters);
         row.set_quarantine(&books.quarantine, Instant::now());
         row
     }

@@ -151,6 +151,7 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
         queue: queue_out,
         books: books.clone(),
         pacing: Pacing::new(gate_limits(&config)),
+        meters: Default::default(),
         publisher,
         stop: CancellationToken::new(),
         on_event: sink,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use springbok_common::{
-    config::{Config, OverLimit, Refresh, SnapshotEncoding},
+    config::{Config, InferencePlace, OverLimit, Refresh, SnapshotEncoding},
     ids::ActorId,
     unroll::Unroll,
     version::PolicyVersion,
@@ -146,7 +146,8 @@ impl Steering {
                 trainings: config.learner.reuse as f64,
                 reservoir_batches: config.learner.reservoir_batches as f64,
                 lock_step: config.run.deterministic,
-                refreshes: config.actor.refresh == Refresh::Step,
+                refreshes: config.actor.refresh == Refresh::Step
+                    || config.actor.inference == InferencePlace::Central,
                 limit_versions: match config.lag.over_limit {
                     OverLimit::DropStale | OverLimit::Pace => config.lag.max_versions,
                     OverLimit::DropOldest | OverLimit::Mask | OverLimit::DownWeight => None,

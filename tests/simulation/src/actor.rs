@@ -125,7 +125,8 @@ pub(crate) fn options(place: u32) -> ActorOptions {
 
 fn prepare(shared: &Shared, name: Name, draw: Pcg64, hung: CancellationToken) -> Prepare {
     let shared = shared.clone();
-    Arc::new(move |_, _, newest| {
+    Arc::new(move |_, _, supplies| {
+        let newest = supplies.parameters;
         let (shared, draw, hung) = (shared.clone(), draw.clone(), hung.clone());
         Box::pin(async move {
             let (worker, bench) = Worker::new();

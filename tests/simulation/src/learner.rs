@@ -7,7 +7,7 @@ use std::{
 };
 
 use springbok_common::{
-    config::{LimitsConfig, Refresh},
+    config::{InferencePlace, LimitsConfig, Refresh},
     injection::LagInjection,
     policy::layout_fingerprint,
     unroll::Agreement,
@@ -19,6 +19,7 @@ use springbok_learner::{
     admission::{Admission, Fence},
     books::Books,
     gate::GateLimits,
+    network::NetworkBytes,
     pacing::Pacing,
     publisher::Publisher,
     queue::{QueueReceiver, evicting_queue, queue},
@@ -79,6 +80,8 @@ pub(crate) async fn host(shared: Shared) -> turmoil::Result {
         Inbox {
             queue: sender,
             pacing: pacing.clone(),
+            desk: None,
+            traffic: NetworkBytes::default(),
         },
         publications,
         agreement,
@@ -231,6 +234,7 @@ pub(crate) fn terms(fence: Fence, agreement: &Agreement, limits: &LimitsConfig) 
         unrolls_per_snapshot: None,
         life_versions: None,
         refresh: Refresh::Unroll,
+        inference: InferencePlace::Local,
     }
 }
 

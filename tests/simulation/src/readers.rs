@@ -24,6 +24,7 @@ use springbok_common::{
 use springbok_learner::{
     admission::{Admission, Fence},
     books::Books,
+    network::NetworkBytes,
     pacing::Pacing,
     publisher::{Publications, Publisher},
     queue::{QueueReceiver, queue},
@@ -194,6 +195,8 @@ async fn host_learner(scene: Scene) -> turmoil::Result {
     let inbox = Inbox {
         queue: sender,
         pacing: Pacing::new(learner::no_limits()),
+        desk: None,
+        traffic: NetworkBytes::default(),
     };
     let edge = Edge::new(
         books.clone(),
@@ -246,7 +249,8 @@ async fn host_actor(scene: Scene, place: u32, reading: Reading) -> turmoil::Resu
 }
 
 fn prepare(scene: Scene, place: u32) -> Prepare {
-    Arc::new(move |_, _, newest| {
+    Arc::new(move |_, _, supplies| {
+        let newest = supplies.parameters;
         let scene = scene.clone();
         Box::pin(async move {
             let agreement = scene.task.agreement.clone();

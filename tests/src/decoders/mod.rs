@@ -3,6 +3,7 @@
 //! The ordinary tests (`tests/decoders.rs`) and the fuzz target (`tests/fuzz`) run exactly this code. A decoder panics
 //! where it breaks a law of its own, such as decode(encode(x)) = x, and so do these functions.
 
+mod acting;
 mod files;
 mod planted;
 mod programs;
@@ -54,6 +55,8 @@ const fn sealed(decoder: Decoder) -> Decoder {
 
 /// All decoders.
 pub const DECODERS: &[Decoder] = &[
+    decoder("observed", acting::observed, acting::observations, 8_000),
+    decoder("acted", acting::acted, acting::replies, 8_000),
     decoder(
         "acknowledgement",
         wire::acknowledgement,

@@ -32,7 +32,7 @@ const ROUNDED: SnapshotEncoding = SnapshotEncoding::Bf16;
 /// Policy version that was published last.
 const NEWEST: PolicyVersion = PolicyVersion(12);
 
-fn message<M: Message + Default>(bytes: &[u8]) -> Option<M> {
+pub(super) fn message<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     M::decode(Bytes::copy_from_slice(bytes)).ok()
 }
 
@@ -250,6 +250,7 @@ pub(super) fn joins() -> Vec<Example> {
         unrolls_per_snapshot: std::num::NonZeroU32::new(3),
         life_versions: std::num::NonZeroU64::new(50),
         refresh: springbok_common::config::Refresh::Step,
+        inference: springbok_common::config::InferencePlace::Central,
     });
     let encoded = terms.map(|terms| wire::join_reply(&terms).encode_to_vec());
     names.into_iter().zip(encoded).collect()

@@ -117,6 +117,7 @@ pub(crate) fn pure_module(path: &str) -> bool {
         || is_module(path, "learner/src/ledger")
         || is_module(path, "learner/src/gate")
         || is_module(path, "learner/src/governor")
+        || is_module(path, "learner/src/inference/batcher")
         || is_module(path, "learner/src/lag/predict")
         || is_module(path, "learner/src/steered")
         || is_module(path, "learner/src/verdict")

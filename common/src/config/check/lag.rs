@@ -2,7 +2,7 @@
 
 use super::{COUNT_MAX, Faults};
 use crate::{
-    config::{Config, OverLimit, Refresh, setting::NONE},
+    config::{Config, InferencePlace, OverLimit, Refresh, setting::NONE},
     injection::LagInjection,
 };
 
@@ -37,7 +37,42 @@ impl Config {
         }
         self.inject_faults(faults);
         self.refresh_faults(faults);
+        self.central_faults(faults);
         self.target_faults(faults);
+    }
+
+    /// A learner that acts does so with the newest parameters, whenever it is asked.
+    fn central_faults(&self, faults: &mut Faults) {
+        if self.actor.inference == InferencePlace::Local {
+            return;
+        }
+        faults.unless(!self.run.deterministic, || {
+            "`run.deterministic` is true and `actor.inference` is \"central\", but who shares a pass with whom is a matter of \
+             time, and in lock-step nothing may be; set `actor.inference` to \"local\""
+                .to_owned()
+        });
+        let inject = &self.lag.inject;
+        faults.unless(*inject == LagInjection::None, || {
+            format!(
+                "`actor.inference` is \"central\" and `lag.inject` is \"{inject}\", but actors are served no parameters \
+                 that could be older than the newest; set `actor.inference` to \"local\", or inject nothing"
+            )
+        });
+        faults.unless(self.actor.refresh == Refresh::Unroll, || {
+            "`actor.inference` is \"central\" and `actor.refresh` is \"step\", but actors have no parameters that could be \
+             refreshed, and the learner acts with the newest ones anyway; leave `actor.refresh` at \"unroll\""
+                .to_owned()
+        });
+        let (rows, own) = (
+            self.learner.inference_batch_rows_max,
+            self.actor.environments_per_actor,
+        );
+        faults.unless(rows >= own, || {
+            format!(
+                "`learner.inference_batch_rows_max` is {rows}, but one actor alone asks for {own} environments \
+                 (`actor.environments_per_actor`); raise the one to at least {own} or lower the other"
+            )
+        });
     }
 
     /// Parameters that are taken up within an unroll.
@@ -288,6 +323,39 @@ mod tests {
         assert!(lock_step[0].contains("`actor.refresh` is \"step\""));
         let injected = refreshed(|config| config.lag.inject = LagInjection::Fixed(3));
         assert!(injected[0].contains("`lag.inject` is \"fixed:3\""));
+    }
+
+    #[test]
+    fn central_inference_is_refused_where_it_would_mean_nothing() {
+        let central = |change: fn(&mut Config)| {
+            faults(|config| {
+                config.actor.inference = InferencePlace::Central;
+                change(config);
+            })
+        };
+        assert_eq!(central(|_| ()), [""; 0]);
+        let cases: [(fn(&mut Config), &str); 4] = [
+            (
+                |config| config.run.deterministic = true,
+                "`run.deterministic` is true",
+            ),
+            (
+                |config| config.lag.inject = LagInjection::Fixed(3),
+                "`lag.inject` is \"fixed:3\"",
+            ),
+            (
+                |config| config.actor.refresh = Refresh::Step,
+                "`actor.refresh` is \"step\"",
+            ),
+            (
+                |config| config.learner.inference_batch_rows_max = 15,
+                "is 15, but one actor alone asks for 16",
+            ),
+        ];
+        for (change, word) in cases {
+            let found = central(change);
+            assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
+        }
     }
 
     #[test]

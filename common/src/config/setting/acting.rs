@@ -13,3 +13,13 @@ choice! {
         Step = "step",
     }
 }
+
+choice! {
+    /// Who chooses the actions.
+    InferencePlace {
+        /// Each actor, with parameters that the learner sends it.
+        Local = "local",
+        /// The learner, out of observations that the actors send it.
+        Central = "central",
+    }
+}

@@ -419,4 +419,6 @@ pub(crate) const TABLE: &[(&str, Quantity)] = &[
     ("predicted", |row| row.measured.predicted()),
     ("ESS", |row| row.measured.ess),
     ("clipped", |row| row.measured.clip_fraction),
+    ("bytes up/step", |row| row.measured.bytes_per_step()[0]),
+    ("bytes down/step", |row| row.measured.bytes_per_step()[1]),
 ];

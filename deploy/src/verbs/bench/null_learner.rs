@@ -14,6 +14,7 @@ use springbok_common::{
 use springbok_learner::{
     admission::{Admission, Fence},
     books::Books,
+    network::NetworkBytes,
     pacing::Pacing,
     publisher::Publisher,
     queue::{NothingToTake, QueueReceiver, queue},
@@ -69,6 +70,8 @@ impl NullLearner {
             Inbox {
                 queue: sender,
                 pacing: pacing.clone(),
+                desk: None,
+                traffic: NetworkBytes::default(),
             },
             publications,
             subject.agreement.clone(),
@@ -180,6 +183,7 @@ fn terms(subject: &Subject, fence: Fence, ahead: usize) -> JoinTerms {
         unrolls_per_snapshot: None,
         life_versions: None,
         refresh: config.actor.refresh,
+        inference: config.actor.inference,
     }
 }
 

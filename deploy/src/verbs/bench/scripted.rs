@@ -37,7 +37,8 @@ impl Default for Habits {
 /// An actor of `agreement` that hands out `unroll`.
 pub(super) fn world(agreement: &Agreement, unroll: &Unroll, habits: &Habits) -> World {
     let (agreement, unroll, habits) = (agreement.clone(), unroll.clone(), habits.clone());
-    let prepare: Prepare = Arc::new(move |_, _, newest| {
+    let prepare: Prepare = Arc::new(move |_, _, supplies| {
+        let newest = supplies.parameters;
         let (agreement, parts) = (agreement.clone(), unroll.parts().clone());
         let habits = habits.clone();
         Box::pin(async move {
@@ -58,7 +59,8 @@ pub(super) fn listener(
     on_parameters: Arc<dyn Fn(u64) + Send + Sync>,
 ) -> World {
     let agreement = agreement.clone();
-    let prepare: Prepare = Arc::new(move |_, _, mut newest| {
+    let prepare: Prepare = Arc::new(move |_, _, supplies| {
+        let mut newest = supplies.parameters;
         let (agreement, on_parameters) = (agreement.clone(), Arc::clone(&on_parameters));
         Box::pin(async move {
             let (worker, bench) = Worker::new();

@@ -20,14 +20,25 @@ use crate::{
     EventSink,
     books::Books,
     checkpoint::CheckpointSummary,
+    inference::InferenceMeter,
     lag::{causes::Moments, predict::LagPrediction},
     metrics::MetricsWriter,
+    network::NetworkBytes,
     pacing::Pacing,
     publisher::Publisher,
     queue::QueueReceiver,
     traced::Traced,
     trainer::{steering::Steering, tally::Tally},
 };
+
+/// What goes on beside the trainer.
+#[derive(Debug, Clone, Default)]
+pub struct Meters {
+    /// Bytes over the connections.
+    pub traffic: NetworkBytes,
+    /// Acting for the actors, if the learner does that.
+    pub inference: Option<InferenceMeter>,
+}
 
 /// What the trainer's thread is connected to.
 pub struct TrainerLinks {
@@ -37,6 +48,8 @@ pub struct TrainerLinks {
     pub books: Books,
     /// The gate that holds acknowledgements back.
     pub pacing: Pacing,
+    /// What is reported besides.
+    pub meters: Meters,
     /// Where parameters go.
     pub publisher: Publisher,
     /// Cancelled from outside to end the loop.
