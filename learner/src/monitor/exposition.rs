@@ -34,15 +34,16 @@ pub fn family(doc: &MetricDoc) -> (String, Option<&'static str>) {
     if name == "sps" {
         "steps_per_second".clone_into(&mut name);
     }
-    if let Some(stem) = name.strip_suffix("_s") {
+    if let Some(stem) = name.strip_suffix("_per_s") {
+        name = format!("{stem}_per_second");
+    } else if let Some(stem) = name.strip_suffix("_s") {
         name = format!("{stem}_seconds");
     }
     let unit = match doc.unit {
         "1" => String::new(),
         "s" => "seconds".to_owned(),
         "nat" => "nats".to_owned(),
-        "steps/s" => "steps_per_second".to_owned(),
-        unit => unit.replace(' ', "_"),
+        unit => unit.replace("/s", "_per_second").replace(' ', "_"),
     };
     // A name that says what is counted need not say it again.
     if !unit.is_empty() && !name.contains(unit.trim_end_matches('s')) {

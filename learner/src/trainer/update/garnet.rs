@@ -158,7 +158,7 @@ impl Garnet {
     }
 }
 
-/// The policy of the network as a table; its parameters start with the policy's head: [S, A] weights and [A] biases.
+/// The policy of the network as a table; its parameters start with the policy's head: [S, A] weights and `[A]` biases.
 fn policy(updater: &Updater) -> Policy {
     let (words, _) = updater.parameters.as_chunks::<4>();
     let parameter = |index: usize| f64::from(f32::from_le_bytes(words[index]));
