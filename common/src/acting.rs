@@ -16,7 +16,7 @@ pub struct ObservedParts {
     pub observations: Elements,
     /// [K, M]: which choices are allowed, 1 or 0; empty where the environment has no masks.
     pub action_masks: Vec<u8>,
-    /// [K]: how the step before ended; empty if there was none, so that nothing is remembered.
+    /// `[K]`: how the step before ended; empty if there was none, so that nothing is remembered.
     pub outcomes: Vec<StepOutcome>,
     /// Whether the states [K, S] in which the step is taken are wanted.
     pub wants_states: bool,
@@ -87,7 +87,7 @@ pub struct ActedParts {
     pub served: Served,
     /// [K, A]; of a continuous action, the draw before it was squashed or clipped to the bounds.
     pub actions: Actions,
-    /// [K]: log mu(action | observation), as sampled.
+    /// `[K]`: log mu(action | observation), as sampled.
     pub log_probs: Vec<f32>,
     /// [K, S]: the recurrent state in which the step is taken; empty unless it was wanted.
     pub states: Vec<f32>,

@@ -334,7 +334,8 @@ mod tests {
             })
         };
         assert_eq!(central(|_| ()), [""; 0]);
-        let cases: [(fn(&mut Config), &str); 4] = [
+        type Change = fn(&mut Config);
+        let cases: [(Change, &str); 4] = [
             (
                 |config| config.run.deterministic = true,
                 "`run.deterministic` is true",
