@@ -54,7 +54,7 @@ fn shown(place: u32, step: usize) -> (Vec<f32>, Vec<u8>, Vec<StepOutcome>) {
     let number = |index: usize| (place as f32 + 1.7 * step as f32 + 0.9 * index as f32).sin();
     let observations = (0..2 * K).map(number).collect();
     let outcomes = (0..K).map(|environment| {
-        if (step + environment) % 3 == 0 {
+        if (step + environment).is_multiple_of(3) {
             StepOutcome::Terminated
         } else {
             StepOutcome::Continued
