@@ -107,10 +107,10 @@ pub(crate) const CASES: &[(RejectReason, Damage)] = &[
         unroll.step_version_deltas =
             [vec![1, 0, 0, 0], vec![0, u64::MAX, 0, 0], vec![9; 4]][position].clone();
     }),
-    // The step claims a version that was never published.
+    // The step claims a version that was never published, nor is in a short run.
     (RejectReason::FutureVersion, |unroll, position| {
         unroll.step_version_deltas =
-            [vec![0, 1, 0, 0], vec![0, 0, 0, 7], vec![0, 0, 1 << 60, 0]][position].clone();
+            [vec![0, 6, 0, 0], vec![0, 0, 0, 7], vec![0, 0, 1 << 60, 0]][position].clone();
     }),
     (RejectReason::UnknownOutcome, |unroll, position| {
         put_outcome(unroll, at(position, 8), [5, 9, 255][position]);
