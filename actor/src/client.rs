@@ -6,10 +6,10 @@ use std::{
 };
 
 use springbok_common::{
-    config::InferencePlace,
+    config::{InferencePlace, ObservationEncoding},
     seed,
     unroll::{Agreement, UnrollParts},
-    wire::{JoinTerms, encode_unroll, parse_acknowledgement},
+    wire::{FrameCompressor, JoinTerms, encode_unroll, parse_acknowledgement},
 };
 use springbok_proto::v1::{self, actor_message, learner_message};
 use tokio::{sync::watch, time::Instant};
@@ -76,6 +76,7 @@ pub async fn run_in(
         worker,
         step_max: (!is_python(&joined.terms.environment_id)).then_some(options.step_max),
         spare: None,
+        frames: None,
         traced: Traced::default(),
         cells: Cells {
             parameters: Arc::new(cell),
@@ -87,6 +88,9 @@ pub async fn run_in(
     };
     loop {
         actor.check(&joined.terms)?;
+        // Without memory to compress in, observations travel as they are, which every learner reads.
+        let compressed = joined.terms.observations == ObservationEncoding::Zstd;
+        actor.frames = compressed.then(FrameCompressor::new).and_then(Result::ok);
         match actor.converse(&joined, &mut seeker, &shutdown).await? {
             Ended::Done => break,
             Ended::Lost(lost) => {
@@ -132,6 +136,8 @@ struct Actor {
     step_max: Option<Duration>,
     /// Buffers of the last unroll, for the next.
     spare: Option<UnrollParts>,
+    /// Compresses observations, if the learner wants that.
+    frames: Option<FrameCompressor>,
     /// The unroll in the making.
     traced: Traced,
     cells: Cells,
@@ -238,7 +244,10 @@ impl Actor {
     /// Encodes a finished unroll once and keeps its buffers for the next.
     fn hand_over(&mut self, finished: Finished) -> Event<Parcel> {
         let header = finished.unroll.header();
-        let message = encode_unroll(&finished.unroll);
+        let mut message = encode_unroll(&finished.unroll);
+        if let Some(frames) = &mut self.frames {
+            frames.pack(&mut message, &self.agreement);
+        }
         let traced = std::mem::take(&mut self.traced);
         traced.made(&header, &finished.unroll.parts().timing);
         self.spare = Some(finished.unroll.into_parts());

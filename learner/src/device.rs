@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind},
 };
 
 use burn::tensor::Device;
@@ -109,6 +109,20 @@ pub fn memory_bytes(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
+/// Waits until `device` has done all that it was asked to do. A graphics processor that is lost answers as if nothing had
+/// happened, and what it answers is nothing: only its driver says so, and only when it is asked.
+///
+/// # Panics
+/// As the tensor library itself does where a result cannot be had, for [`guard`] to catch: the device is lost.
+pub fn insist(device: &Device) {
+    if is_processor(device) {
+        return;
+    }
+    if let Err(lost) = device.sync() {
+        panic_any(lost.to_string());
+    }
+}
+
 /// Does `work`, all of whose tensors are on the `device` called `name`.
 ///
 /// The tensor library has no other word for a device that is lost, or that has no memory left, than a panic of whoever
@@ -156,8 +170,11 @@ fn adapter() -> Option<Adapter> {
     if wgpu::Instance::enabled_backend_features().is_empty() {
         return None;
     }
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    // OpenGL is left out: burn does not compute on it.
+    // OpenGL is left out: burn does not compute on it, and without a display it complains.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
     let found = immediate(instance.enumerate_adapters(wgpu::Backends::PRIMARY))?;
     let infos: Vec<_> = found.iter().map(wgpu::Adapter::get_info).collect();
     let kinds = [
@@ -186,6 +203,21 @@ fn immediate<F: Future>(future: F) -> Option<F::Output> {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }
+}
+
+/// A graphics processor of whatever kind, its name, and what takes it away. It is this process's only one of its kind.
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) fn losable() -> (Device, String, impl FnOnce()) {
+    let adapter = adapter().expect("SPRINGBOK_TEST_GPU is set, so there must be an adapter");
+    let kind = if adapter.is_software {
+        burn::tensor::DeviceKind::Cpu
+    } else {
+        burn::tensor::DeviceKind::DiscreteGpu(0)
+    };
+    let options = Device::wgpu_options().device_kind(kind);
+    let (device, setup) = options.init_with_setup().unwrap();
+    assert_eq!(device, adapter.device);
+    (device, adapter.name, move || setup.device.destroy())
 }
 
 #[cfg(test)]

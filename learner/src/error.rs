@@ -33,6 +33,12 @@ pub enum LearnerError {
     /// The trainer's thread ended without a result.
     #[error("the trainer stopped unexpectedly; the log above says where")]
     TrainerDied,
+    /// The thread that acts for the actors ended.
+    #[error(
+        "the thread that acts for the actors stopped unexpectedly; the log above says where; --resume goes on from the last \
+         checkpoint"
+    )]
+    InferenceDied,
     /// The trainer did not come to an end after it was told to.
     #[error("the trainer did not stop within {seconds} s")]
     TrainerStuck {

@@ -181,7 +181,12 @@ pub async fn run(
         admission.restore(mem::take(&mut trainer.books), config.run.deterministic);
         (updater_state, resume) = (Some(checkpoint.updater), Some(trainer));
     }
-    let (desk, inference) = acting::desk(&config, &agreement, &device, publications.clone())?;
+    let named = (device.clone(), device_name.clone());
+    let (desk, inference, end_of_acting) =
+        match acting::desk(&config, &agreement, named, publications.clone())? {
+            Some(opened) => (Some(opened.desk), Some(opened.meter), Some(opened.end)),
+            None => (None, None, None),
+        };
     let version = resume.as_ref().map_or(0, |resume| resume.version.0);
     let learner = Learner {
         life,
@@ -244,7 +249,13 @@ pub async fn run(
     });
     let trainer = learner.start_trainer(device, links, updater_state)?;
     // In a box: the future of a whole run is large, and whoever awaits it would carry all of it.
-    let report = Box::pin(learner.until_done(serving, publications, trainer, &shutdown)).await?;
+    let stopped = async {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            failed = acting::failed(end_of_acting) => Err(failed),
+        }
+    };
+    let report = Box::pin(learner.until_done(serving, publications, trainer, stopped)).await?;
     let summary = learner.results(&report, &run_directory)?;
     on_event(LearnerEvent::Finished {
         summary: Box::new(summary.clone()),
@@ -271,6 +282,7 @@ impl Learner {
             life_versions: config.life_versions(),
             refresh: config.actor.refresh,
             inference: config.actor.inference,
+            observations: config.actor.observation_encoding,
         };
         Edge::new(
             self.books.clone(),
@@ -314,26 +326,26 @@ impl Learner {
         Ok(receiver)
     }
 
-    /// Waits for the trainer's end, a failure or `shutdown`; then drains.
+    /// Waits for the trainer's end, a failure or `stopped`; then drains.
     async fn until_done(
         &self,
         mut serving: Serving,
         publications: Publications,
         mut trainer: oneshot::Receiver<TrainerResult>,
-        shutdown: &CancellationToken,
+        stopped: impl Future<Output = Result<(), LearnerError>>,
     ) -> TrainerResult {
-        let mut ended = None;
+        let mut stopped = std::pin::pin!(stopped);
+        let (mut ended, mut outcome) = (None, None);
         tokio::select! {
             () = ready(publications.clone()) => serving.ready().await,
             result = &mut trainer => ended = Some(result),
-            () = shutdown.cancelled() => {}
+            stop = &mut stopped => outcome = Some(stop),
         }
-        let mut transport = Ok(());
-        if ended.is_none() {
+        if ended.is_none() && outcome.is_none() {
             tokio::select! {
                 result = &mut trainer => ended = Some(result),
-                () = shutdown.cancelled() => {}
-                failed = serving.failed() => transport = failed,
+                stop = &mut stopped => outcome = Some(stop),
+                failed = serving.failed() => outcome = Some(failed.map_err(LearnerError::from)),
             }
         }
         self.stop.cancel();
@@ -345,7 +357,7 @@ impl Learner {
             }
         };
         let ((), result) = tokio::join!(serving.drain(), end_of_trainer);
-        transport?;
+        outcome.unwrap_or(Ok(()))?;
         let stuck = |_| LearnerError::TrainerStuck {
             seconds: TRAINER_STOP_S_MAX,
         };

@@ -75,9 +75,9 @@ pub(crate) fn desk(agreement: &Agreement, publications: Publications) -> Desk {
         rows_max: 64,
         deadline: Duration::ZERO,
     };
-    let device = burn::tensor::Device::flex();
-    let (desk, _) = Desk::start(&agreement.network, device, rules, 64, publications).unwrap();
-    desk
+    let device = (burn::tensor::Device::flex(), "cpu".to_owned());
+    let opened = Desk::start(&agreement.network, device, rules, 64, publications).unwrap();
+    opened.desk
 }
 
 /// What the code under test logs on this thread, in words.

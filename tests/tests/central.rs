@@ -22,7 +22,7 @@ use springbok_common::{
     version::{LearnerEpoch, PolicyVersion},
 };
 use springbok_learner::{
-    inference::{Desk, Seat, batcher::BatchRules},
+    inference::{Desk, Opened, Seat, batcher::BatchRules},
     publisher::Publisher,
 };
 use springbok_tests::{assert_ledger_closes, send, train};
@@ -80,8 +80,9 @@ fn the_learner_acts_as_the_actors_own_policy_of_the_same_version_would() {
         rows_max: 64,
         deadline: Duration::from_secs(3600),
     };
-    let (desk, meter) =
-        Desk::start(&agreement.network, Device::flex(), rules, 8, publications).unwrap();
+    let device = (Device::flex(), "cpu".to_owned());
+    let Opened { desk, meter, .. } =
+        Desk::start(&agreement.network, device, rules, 8, publications).unwrap();
     let mut lines: Vec<_> = (0..2)
         .map(|place| desk.line(Seat::new(&agreement, SEED, place, 0)))
         .collect();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use springbok_common::{
-    config::{InferencePlace, Refresh},
+    config::{InferencePlace, ObservationEncoding, Refresh},
     ids::{RunId, UnrollSequence},
     policy::{ActorCritic, export_flat, layout_fingerprint},
     reject::{RejectReason, Verdict},
@@ -92,6 +92,7 @@ fn scripted(scripts: Vec<Vec<Answer>>) -> Scripted {
         life_versions: None,
         refresh: Refresh::Unroll,
         inference: InferencePlace::Local,
+        observations: ObservationEncoding::Raw,
     };
     Scripted {
         terms,

@@ -29,7 +29,7 @@ pub use setting::{
     KlAdaptation, KlDirection, LogFormat, MdpoSchedule, Objective, OverLimit, PgTarget, Preset,
     Ratio, RecomputeTargets, Refresh, Schedule, Std, ValueLoss,
 };
-pub use transport::{SnapshotEncoding, UNIX_PATH_BYTES_MAX, UnixListen};
+pub use transport::{ObservationEncoding, SnapshotEncoding, UNIX_PATH_BYTES_MAX, UnixListen};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::spec::{

@@ -19,6 +19,16 @@ choice! {
     }
 }
 
+choice! {
+    /// How the observations of an unroll travel.
+    ObservationEncoding {
+        /// As they are.
+        Raw = "raw",
+        /// Bytes compressed by zstd; floating-point numbers as they are.
+        Zstd = "zstd",
+    }
+}
+
 /// Where a learner's Unix socket is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UnixListen {

@@ -6,7 +6,7 @@ use springbok_proto::v1;
 
 use super::{WireError, bad_field};
 use crate::{
-    config::{InferencePlace, Refresh},
+    config::{InferencePlace, ObservationEncoding, Refresh},
     ids::RunId,
     spec::{NetworkSpec, RolloutShape, SpecFingerprint},
     version::LearnerEpoch,
@@ -50,6 +50,8 @@ pub struct JoinTerms {
     pub refresh: Refresh,
     /// Who chooses the actions.
     pub inference: InferencePlace,
+    /// How observations travel.
+    pub observations: ObservationEncoding,
 }
 
 /// `terms` for the wire.
@@ -73,6 +75,7 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         life_versions: terms.life_versions.map_or(0, NonZeroU64::get),
         refresh_each_step: terms.refresh == Refresh::Step,
         central_inference: terms.inference == InferencePlace::Central,
+        zstd_observations: terms.observations == ObservationEncoding::Zstd,
     }
 }
 
@@ -126,6 +129,11 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
             InferencePlace::Central
         } else {
             InferencePlace::Local
+        },
+        observations: if reply.zstd_observations {
+            ObservationEncoding::Zstd
+        } else {
+            ObservationEncoding::Raw
         },
     })
 }
@@ -191,6 +199,7 @@ mod tests {
             life_versions: NonZeroU64::new(50),
             refresh: Refresh::Step,
             inference: InferencePlace::Central,
+            observations: ObservationEncoding::Zstd,
         };
         let reply = join_reply(&terms);
         assert_eq!(join_terms(reply.clone()).unwrap(), terms);

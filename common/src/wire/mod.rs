@@ -12,7 +12,7 @@ pub use act::{act_message_bytes, decode_acted, decode_observed, encode_acted, en
 pub use join::{JoinTerms, MESSAGE_BYTES_MAX, join_reply, join_terms};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotAssembler, snapshot_chunks};
 pub use unroll::{
-    acknowledgement, decode_header, decode_unroll, encode_unroll, message_bytes,
+    FrameCompressor, acknowledgement, decode_header, decode_unroll, encode_unroll, message_bytes,
     parse_acknowledgement, unroll_message_bytes, unroll_of_bytes,
 };
 

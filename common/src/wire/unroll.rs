@@ -1,12 +1,17 @@
 //! Unrolls and their acknowledgements.
 
+mod frames;
+
 use bytes::Bytes;
 use springbok_proto::v1;
+
+pub use self::frames::FrameCompressor;
 
 use super::tensor::{
     action_bytes, action_values, element_bytes, element_values, f32_bytes, f32_values,
 };
 use crate::{
+    arrays::{ElementType, Elements},
     ids::{RunId, UnrollSequence},
     reject::{RejectReason, Verdict},
     step::StepOutcome,
@@ -59,6 +64,7 @@ pub fn encode_unroll(unroll: &Unroll) -> v1::Unroll {
         }),
         // Its sender knows.
         traceparent: String::new(),
+        zstd_observations: Bytes::new(),
     }
 }
 
@@ -97,7 +103,10 @@ pub fn decode_header(message: &v1::Unroll) -> Option<UnrollHeader> {
 ///
 /// # Errors
 /// The first [`RejectReason`] that applies to its content; whether its header fits is for the caller to say.
-pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unroll, RejectReason> {
+pub fn decode_unroll(
+    mut message: v1::Unroll,
+    agreement: &Agreement,
+) -> Result<Unroll, RejectReason> {
     let header = decode_header(&message).ok_or(RejectReason::WrongRun)?;
     let environment = &agreement.environment;
     let (rows, columns) = (agreement.rollout.steps(), agreement.rollout.environments);
@@ -114,23 +123,24 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
         return Err(RejectReason::WrongShape);
     }
     let floats = |bytes: &[u8], len: usize| f32_values(bytes, len).ok_or(RejectReason::WrongShape);
-    let elements = |bytes: &Bytes, len: usize| {
-        element_values(bytes, environment.observation.element, len).ok_or(RejectReason::WrongShape)
-    };
+    let lens = [rows * width, columns * width, finals * width];
+    let [observations, bootstrap_observations, final_observations] =
+        observations(&mut message, environment.observation.element, lens)
+            .ok_or(RejectReason::WrongShape)?;
     let numbers = rows * environment.action.len();
     let timing = message.timing.unwrap_or_default();
     let parts = UnrollParts {
         header,
         step_versions: step_versions(header.version, &message.step_version_deltas)
             .ok_or(RejectReason::WrongStepVersions)?,
-        observations: elements(&message.observations, rows * width)?,
-        bootstrap_observations: elements(&message.bootstrap_observations, columns * width)?,
+        observations,
+        bootstrap_observations,
         actions: action_values(&message.actions, &environment.action, numbers)
             .ok_or(RejectReason::WrongShape)?,
         action_masks: message.action_masks.into(),
         rewards: floats(&message.rewards, rows)?,
         behaviour_log_probs: floats(&message.behaviour_log_probs, rows)?,
-        final_observations: elements(&message.final_observations, finals * width)?,
+        final_observations,
         core_states: floats(
             &message.core_states,
             columns * agreement.network.state_len(),
@@ -164,6 +174,23 @@ pub fn decode_unroll(message: v1::Unroll, agreement: &Agreement) -> Result<Unrol
         },
     };
     Unroll::new(parts, agreement)
+}
+
+/// Observations, those after the last step and those before a reset, of `lens` elements, however they travelled.
+fn observations(
+    message: &mut v1::Unroll,
+    element: ElementType,
+    lens: [usize; 3],
+) -> Option<[Elements; 3]> {
+    if !message.zstd_observations.is_empty() {
+        return (element == ElementType::U8).then(|| frames::unpack(message, lens))?;
+    }
+    let [rows, bootstrap, last] = lens;
+    Some([
+        element_values(&message.observations, element, rows)?,
+        element_values(&message.bootstrap_observations, element, bootstrap)?,
+        element_values(&message.final_observations, element, last)?,
+    ])
 }
 
 /// `message` as the bytes that it is on the wire.

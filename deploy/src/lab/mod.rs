@@ -15,6 +15,8 @@ pub(crate) mod store;
 
 /// The key for which `lag` is short on the command line: lag that is made on purpose.
 pub(crate) const LAG_KEY: &str = "lag.inject";
+/// The key that says who acts.
+pub(crate) const INFERENCE_KEY: &str = "actor.inference";
 /// Name of the axis that named variants make.
 pub(crate) const VARIANT: &str = "variant";
 

@@ -14,6 +14,9 @@ use super::real::Real;
 /// The levels of [`Health::ratio_quantiles`].
 pub const QUANTILE_LEVELS: [f64; 5] = [0.01, 0.05, 0.5, 0.95, 0.99];
 
+/// Log-ratios nearer to 0 have a ratio, and a reciprocal of it, that f64 holds with all digits: e^709 is the largest.
+const EXPONENT_MAX: f64 = 700.0;
+
 /// Buckets of [`Health::ratio_counts`].
 pub const RATIO_BUCKETS: usize = 26;
 
@@ -143,13 +146,17 @@ impl WeightSums {
     #[must_use]
     pub fn of(log_ratios: &[f64]) -> Self {
         let largest = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Self::relative(largest, log_ratios.iter().map(|l| (l - largest).exp()))
+    }
+
+    /// The sums of these w / w_max, where log w_max is `largest`.
+    fn relative(largest: f64, weights: impl ExactSizeIterator<Item = f64>) -> Self {
         let mut sums = Self {
-            count: log_ratios.len() as u64,
+            count: weights.len() as u64,
             largest,
             ..Self::default()
         };
-        for log_ratio in log_ratios {
-            let weight = (log_ratio - largest).exp();
+        for weight in weights {
             sums.sum += weight;
             sums.squares += weight * weight;
         }
@@ -208,30 +215,30 @@ pub fn health<F: Real>(
     if steps.is_empty() {
         return None;
     }
-    let b = log_ratios(samples.current, samples.behaviour, &steps);
-    let p = log_ratios(samples.proximal, samples.behaviour, &steps);
-    let u = log_ratios(samples.current, samples.proximal, &steps);
+    let b = Ratios::new(samples.current, samples.behaviour, &steps);
+    let p = Ratios::new(samples.proximal, samples.behaviour, &steps);
+    let u = Ratios::new(samples.current, samples.proximal, &steps);
     let advantages = pick(samples.advantages, &steps);
     let lags: Vec<u64> = steps.iter().map(|i| samples.lag(*i)).collect();
-    let fresh = at_lag_zero(&p, &lags);
-    let arrival: Vec<f64> = p.iter().map(|l| l.exp()).collect();
-    let arrival = moments(&arrival, None);
-    let mut ratios: Vec<f64> = b.iter().map(|l| l.exp()).collect();
-    ratios.sort_by(f64::total_cmp);
+    let fresh = at_lag_zero(&p.logs, &lags);
+    let arrival = moments(&p.values, None);
+    let divergences = k3_of_each(&b.logs);
+    let mut ratios = b.values.clone();
+    ratios.sort_unstable_by(f64::total_cmp);
     Some(Health {
-        ess_behaviour: effective_sample_size(&b),
-        ess_prox_over_behaviour: effective_sample_size(&p),
-        ess_theta_over_prox: effective_sample_size(&u),
-        clip_fraction: clip_fraction(&u, clip_epsilon),
-        clip_fraction_binding: clip_fraction_binding(&u, &advantages, clip_epsilon),
-        clip_fraction_behaviour: clip_fraction(&b, clip_epsilon),
-        clip_fraction_binding_behaviour: clip_fraction_binding(&b, &advantages, clip_epsilon),
-        kl: kl_estimates(&u),
-        kl_behaviour: kl_estimates(&b),
+        ess_behaviour: b.weights().effective_sample_size(),
+        ess_prox_over_behaviour: p.weights().effective_sample_size(),
+        ess_theta_over_prox: u.weights().effective_sample_size(),
+        clip_fraction: u.outside(clip_epsilon),
+        clip_fraction_binding: u.cut(&advantages, clip_epsilon),
+        clip_fraction_behaviour: b.outside(clip_epsilon),
+        clip_fraction_binding_behaviour: b.cut(&advantages, clip_epsilon),
+        kl: estimates(&u.logs, &k3_of_each(&u.logs)),
+        kl_behaviour: estimates(&b.logs, &divergences),
         ratio_quantiles: QUANTILE_LEVELS.map(|level| quantile(&ratios, level)),
         ratio_max: quantile(&ratios, 1.0),
         ratio_counts: ratio_counts(&ratios),
-        rho_truncated_fraction: rho_bar.map_or(0.0, |cap| share(p.iter(), |l| l.exp() > cap)),
+        rho_truncated_fraction: rho_bar.map_or(0.0, |cap| share(p.values.iter(), |p| *p > cap)),
         prox_ratio_mean: arrival.mean,
         prox_ratio_mean_error: arrival.std / (steps.len() as f64).sqrt(),
         max_abs_log_ratio_lag0: fresh.iter().copied().max_by(f64::total_cmp),
@@ -242,7 +249,18 @@ pub fn health<F: Real>(
             &pick(samples.values, &steps),
             &pick(samples.targets, &steps),
         ),
-        per_lag: per_lag(&b, &p, &advantages, &lags, clip_epsilon, rho_bar),
+        per_lag: steps_by_lag(&lags)
+            .into_iter()
+            .map(|(lag, steps)| {
+                let part = Part {
+                    b: b.some(&steps),
+                    p: p.some(&steps),
+                    divergences: some(&divergences, &steps),
+                    advantages: some(&advantages, &steps),
+                };
+                part.row(lag, clip_epsilon, rho_bar)
+            })
+            .collect(),
     })
 }
 
@@ -300,7 +318,7 @@ pub fn effective_sample_size(log_ratios: &[f64]) -> f64 {
 /// Share of ratios outside `[1 - epsilon, 1 + epsilon]`; NaN for an empty list.
 #[must_use]
 pub fn clip_fraction(log_ratios: &[f64], epsilon: f64) -> f64 {
-    share(log_ratios.iter(), |l| (l.exp() - 1.0).abs() > epsilon)
+    share(log_ratios.iter(), |l| is_outside(l.exp(), epsilon))
 }
 
 /// Share of steps whose policy gradient the clip of PPO (Schulman et al. 2017, eq. 7) sets to zero: ratio above
@@ -308,20 +326,14 @@ pub fn clip_fraction(log_ratios: &[f64], epsilon: f64) -> f64 {
 #[must_use]
 pub fn clip_fraction_binding(log_ratios: &[f64], advantages: &[f64], epsilon: f64) -> f64 {
     share(log_ratios.iter().zip(advantages), |(l, advantage)| {
-        let ratio = l.exp();
-        (ratio > 1.0 + epsilon && *advantage > 0.0) || (ratio < 1.0 - epsilon && *advantage < 0.0)
+        is_cut(l.exp(), *advantage, epsilon)
     })
 }
 
 /// See [`KlEstimates`]; NaN for an empty list.
 #[must_use]
 pub fn kl_estimates(log_ratios: &[f64]) -> KlEstimates {
-    KlEstimates {
-        k1: mean(log_ratios.iter().map(|l| -l)),
-        k2: mean(log_ratios.iter().map(|l| 0.5 * l * l)),
-        // exp_m1 keeps the digits of small log-ratios.
-        k3: mean(log_ratios.iter().map(|l| l.exp_m1() - l)),
-    }
+    estimates(log_ratios, &k3_of_each(log_ratios))
 }
 
 /// Quantile at `level` in `[0, 1]` of an ascending list, linear between neighbours; NaN for an empty list.
@@ -348,46 +360,115 @@ pub fn explained_variance(values: &[f64], targets: &[f64]) -> Option<f64> {
     Some(1.0 - (moments(&residuals, None).std / total).powi(2))
 }
 
-/// The table of [`LagRow`]s for the log-ratios b and p, the advantages and the lag of each step.
-fn per_lag(
-    b: &[f64],
-    p: &[f64],
-    advantages: &[f64],
-    lags: &[u64],
-    clip_epsilon: f64,
-    rho_bar: Option<f64>,
-) -> Vec<LagRow> {
+/// A family of ratios, each with its logarithm. An exponential costs as much as everything else that is done with a ratio,
+/// so there is one of each.
+struct Ratios {
+    logs: Vec<f64>,
+    values: Vec<f64>,
+}
+
+impl Ratios {
+    fn new<F: Real>(new: &[F], old: &[F], steps: &[usize]) -> Self {
+        let pairs = steps.iter().map(|i| new[*i].to_f64() - old[*i].to_f64());
+        let logs: Vec<f64> = pairs.collect();
+        let values = logs.iter().map(|l| l.exp()).collect();
+        Self { logs, values }
+    }
+
+    /// Those of some steps.
+    fn some(&self, steps: &[usize]) -> Self {
+        Self {
+            logs: some(&self.logs, steps),
+            values: some(&self.values, steps),
+        }
+    }
+
+    fn weights(&self) -> WeightSums {
+        let largest = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Where the largest is neither too large nor too small for a number, the others can be divided by it.
+        if largest.abs() < EXPONENT_MAX {
+            let scale = (-largest).exp();
+            WeightSums::relative(largest, self.values.iter().map(|ratio| ratio * scale))
+        } else {
+            WeightSums::of(&self.logs)
+        }
+    }
+
+    /// Share outside the clip range; see [`clip_fraction`].
+    fn outside(&self, epsilon: f64) -> f64 {
+        share(self.values.iter(), |ratio| is_outside(*ratio, epsilon))
+    }
+
+    /// Share that the clip cuts; see [`clip_fraction_binding`].
+    fn cut(&self, advantages: &[f64], epsilon: f64) -> f64 {
+        let pairs = self.values.iter().zip(advantages);
+        share(pairs, |(ratio, advantage)| {
+            is_cut(*ratio, *advantage, epsilon)
+        })
+    }
+}
+
+/// The steps of one lag: b, p, terms of k3 and advantages.
+struct Part {
+    b: Ratios,
+    p: Ratios,
+    divergences: Vec<f64>,
+    advantages: Vec<f64>,
+}
+
+impl Part {
+    fn row(&self, lag: u64, clip_epsilon: f64, rho_bar: Option<f64>) -> LagRow {
+        let weights = self.b.weights();
+        LagRow {
+            lag,
+            count: self.advantages.len(),
+            ess: weights.effective_sample_size(),
+            clip_fraction: self.b.outside(clip_epsilon),
+            k3: mean(self.divergences.iter().copied()),
+            rho_saturation: rho_bar.map_or(0.0, |cap| share(self.p.values.iter(), |p| *p > cap)),
+            abs_advantage: mean(self.advantages.iter().map(|advantage| advantage.abs())),
+            weights,
+        }
+    }
+}
+
+fn steps_by_lag(lags: &[u64]) -> BTreeMap<u64, Vec<usize>> {
     let mut groups: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
     for (step, lag) in lags.iter().enumerate() {
         groups.entry(*lag).or_default().push(step);
     }
-    let rows = groups.into_iter().map(|(lag, steps)| {
-        let ratios = pick(b, &steps);
-        let weights = WeightSums::of(&ratios);
-        LagRow {
-            lag,
-            count: steps.len(),
-            ess: weights.effective_sample_size(),
-            clip_fraction: clip_fraction(&ratios, clip_epsilon),
-            k3: kl_estimates(&ratios).k3,
-            rho_saturation: rho_bar
-                .map_or(0.0, |cap| share(steps.iter(), |step| p[*step].exp() > cap)),
-            abs_advantage: mean(steps.iter().map(|step| advantages[*step].abs())),
-            weights,
-        }
-    });
-    rows.collect()
+    groups
+}
+
+fn some(values: &[f64], steps: &[usize]) -> Vec<f64> {
+    steps.iter().map(|step| values[*step]).collect()
+}
+
+fn is_outside(ratio: f64, epsilon: f64) -> bool {
+    (ratio - 1.0).abs() > epsilon
+}
+
+fn is_cut(ratio: f64, advantage: f64, epsilon: f64) -> bool {
+    (ratio > 1.0 + epsilon && advantage > 0.0) || (ratio < 1.0 - epsilon && advantage < 0.0)
+}
+
+/// e^l - 1 - l of each step. `exp_m1` keeps the digits of small log-ratios.
+fn k3_of_each(log_ratios: &[f64]) -> Vec<f64> {
+    log_ratios.iter().map(|l| l.exp_m1() - l).collect()
+}
+
+fn estimates(log_ratios: &[f64], k3_of_each: &[f64]) -> KlEstimates {
+    KlEstimates {
+        k1: mean(log_ratios.iter().map(|l| -l)),
+        k2: mean(log_ratios.iter().map(|l| 0.5 * l * l)),
+        k3: mean(k3_of_each.iter().copied()),
+    }
 }
 
 /// |log p| of the steps without lag.
 fn at_lag_zero(log_ratios: &[f64], lags: &[u64]) -> Vec<f64> {
     let fresh = log_ratios.iter().zip(lags).filter(|(_, lag)| **lag == 0);
     fresh.map(|(l, _)| l.abs()).collect()
-}
-
-fn log_ratios<F: Real>(new: &[F], old: &[F], steps: &[usize]) -> Vec<f64> {
-    let pairs = steps.iter().map(|i| new[*i].to_f64() - old[*i].to_f64());
-    pairs.collect()
 }
 
 fn pick<F: Real>(values: &[F], steps: &[usize]) -> Vec<f64> {

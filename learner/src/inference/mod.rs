@@ -36,7 +36,11 @@ pub use self::{
     meter::{InferenceMeter, InferenceSummary},
     seat::Seat,
 };
-use crate::publisher::Publications;
+use crate::{
+    device::{self, DeviceFailed},
+    error::LearnerError,
+    publisher::Publications,
+};
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,18 +86,46 @@ pub struct Line {
     seat: Option<Seat>,
 }
 
+/// A desk that is open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where lines ask.
+    pub desk: Desk,
+    /// What is counted.
+    pub meter: InferenceMeter,
+    /// When the thread behind it ends.
+    pub end: End,
+}
+
+/// The end of the thread behind a desk.
+#[derive(Debug)]
+pub struct End(oneshot::Receiver<Result<(), DeviceFailed>>);
+
+impl End {
+    /// Why the thread ended while there was still somebody who could ask; waits forever if it does not.
+    pub async fn failed(self) -> LearnerError {
+        match self.0.await {
+            // Nobody can ask any more, so the run is over in any case.
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(failed)) => failed.into(),
+            Err(_) => LearnerError::InferenceDied,
+        }
+    }
+}
+
 impl Desk {
-    /// Starts the thread, which acts on `device` with what is published, for at most `lines_max` lines.
+    /// Starts the thread, which acts on `device`, called `device_name`, with what is published, for at most `lines_max`
+    /// lines.
     ///
     /// # Errors
     /// The operating system gives no thread.
     pub fn start(
         network: &NetworkSpec,
-        device: Device,
+        (device, device_name): (Device, String),
         rules: BatchRules,
         lines_max: usize,
         publications: Publications,
-    ) -> io::Result<(Self, InferenceMeter)> {
+    ) -> io::Result<Opened> {
         // Each line has one request under way, so this is never full.
         let (asks, incoming) = bounded(lines_max);
         let lines = Arc::new(AtomicUsize::new(0));
@@ -103,17 +135,26 @@ impl Desk {
         };
         let meter = InferenceMeter::default();
         let clerk = Clerk {
-            policy: BatchPolicy::new(network, device),
+            policy: BatchPolicy::new(network, device.clone()),
             batcher: Batcher::new(rules),
             incoming,
             lines,
             publications,
             meter: meter.clone(),
         };
+        let (ended, end) = oneshot::channel();
         thread::Builder::new()
             .name("inference".to_owned())
-            .spawn(move || clerk.work())?;
-        Ok((desk, meter))
+            .spawn(move || {
+                let end = device::guard(&device, &device_name, || clerk.work());
+                // Nobody waits for it once the run is over.
+                let _ = ended.send(end);
+            })?;
+        Ok(Opened {
+            desk,
+            meter,
+            end: End(end),
+        })
     }
 
     /// Opens a line for the environments of `seat`.

@@ -21,7 +21,7 @@ fn observed(agreement: &Agreement) -> Observed {
 }
 
 /// A desk whose requests wait as long as this for others.
-fn desk(deadline: Duration, payload: Vec<u8>) -> (Agreement, Desk, InferenceMeter, Publisher) {
+fn desk(deadline: Duration, payload: Vec<u8>) -> (Agreement, Opened, Publisher) {
     let agreement = testing::agreement();
     assert_eq!(payload.len(), payload_bytes(&agreement.network));
     let layout = springbok_common::policy::layout_fingerprint(&agreement.network);
@@ -31,14 +31,15 @@ fn desk(deadline: Duration, payload: Vec<u8>) -> (Agreement, Desk, InferenceMete
         rows_max: 64,
         deadline,
     };
-    let (desk, meter) =
-        Desk::start(&agreement.network, Device::flex(), rules, 4, publications).unwrap();
-    (agreement, desk, meter, publisher)
+    let device = (Device::flex(), "cpu".to_owned());
+    let opened = Desk::start(&agreement.network, device, rules, 4, publications).unwrap();
+    (agreement, opened, publisher)
 }
 
 #[tokio::test]
 async fn a_line_that_is_closed_is_not_waited_for() {
-    let (agreement, desk, meter, _publisher) = desk(Duration::from_secs(3600), vec![0; 4 * 47]);
+    let (agreement, Opened { desk, meter, .. }, _publisher) =
+        desk(Duration::from_secs(3600), vec![0; 4 * 47]);
     let seat = |place| Seat::new(&agreement, 1, place, 0);
     let mut stays = desk.line(seat(0));
     // One that never asks, and goes.
@@ -54,7 +55,8 @@ async fn a_line_that_is_closed_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_line_that_does_not_ask_is_waited_for_until_the_deadline_and_no_longer() {
-    let (agreement, desk, meter, _publisher) = desk(Duration::from_millis(1), vec![0; 4 * 47]);
+    let (agreement, Opened { desk, meter, .. }, _publisher) =
+        desk(Duration::from_millis(1), vec![0; 4 * 47]);
     let seat = |place| Seat::new(&agreement, 1, place, 0);
     let mut asks = desk.line(seat(0));
     let _silent = desk.line(seat(1));
@@ -67,11 +69,30 @@ async fn a_line_that_does_not_ask_is_waited_for_until_the_deadline_and_no_longer
 #[tokio::test]
 async fn a_policy_that_is_not_finite_gives_no_action_and_its_line_is_of_no_more_use() {
     let payload: Vec<u8> = (0..47).flat_map(|_| f32::NAN.to_le_bytes()).collect();
-    let (agreement, desk, _, _publisher) = desk(Duration::ZERO, payload);
+    let (agreement, Opened { desk, .. }, _publisher) = desk(Duration::ZERO, payload);
     let mut line = desk.line(Seat::new(&agreement, 1, 0, 0));
     let version = PolicyVersion(3);
     let refused = line.ask(observed(&agreement), Instant::now()).await;
     assert_eq!(refused, Err(ActFault::NonFinite { version }));
+}
+
+/// Otherwise actors would join again and again, and nobody would hear why.
+#[tokio::test]
+async fn whoever_runs_the_learner_hears_that_nobody_acts_any_more() {
+    let (agreement, Opened { desk, end, .. }, _publisher) = desk(Duration::ZERO, vec![0; 4 * 47]);
+    let mut line = desk.line(Seat::new(&agreement, 1, 0, 0));
+    // More environments than the seat has: a mistake of this program, which no actor can make.
+    let mut more = agreement.clone();
+    more.rollout.environments += 1;
+    let parts = ObservedParts {
+        observations: Elements::F32(vec![0.5; 9]),
+        action_masks: Vec::new(),
+        outcomes: Vec::new(),
+        wants_states: false,
+    };
+    let wrong = Observed::new(parts, &more).unwrap();
+    assert_eq!(line.ask(wrong, Instant::now()).await, Err(ActFault::Gone));
+    assert!(matches!(end.failed().await, LearnerError::InferenceDied));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     error::LearnerError,
-    inference::{Desk, InferenceMeter, batcher::BatchRules},
+    inference::{Desk, End, Opened, batcher::BatchRules},
     publisher::Publications,
 };
 
@@ -21,11 +21,11 @@ use crate::{
 pub(super) fn desk(
     config: &Config,
     agreement: &Agreement,
-    device: &Device,
+    device: (Device, String),
     publications: Publications,
-) -> Result<(Option<Desk>, Option<InferenceMeter>), LearnerError> {
+) -> Result<Option<Opened>, LearnerError> {
     if config.actor.inference == InferencePlace::Local {
-        return Ok((None, None));
+        return Ok(None);
     }
     let rules = BatchRules {
         rows_max: config.learner.inference_batch_rows_max,
@@ -33,9 +33,16 @@ pub(super) fn desk(
     };
     let lines_max = streams_of_a_kind_max(config.limits.actors_max);
     let network = &agreement.network;
-    let (desk, meter) = Desk::start(network, device.clone(), rules, lines_max, publications)
-        .map_err(LearnerError::Start)?;
-    Ok((Some(desk), Some(meter)))
+    let opened = Desk::start(network, device, rules, lines_max, publications);
+    Ok(Some(opened.map_err(LearnerError::Start)?))
+}
+
+/// Why nobody acts for the actors any more; waits forever where they act for themselves.
+pub(super) async fn failed(end: Option<End>) -> LearnerError {
+    match end {
+        Some(end) => end.failed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The seed of the actors in one life of the learner: another one in each, so that a resumed run does not play the

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use springbok_common::{
-    config::{InferencePlace, Refresh},
+    config::{InferencePlace, ObservationEncoding, Refresh},
     policy::{layout_fingerprint, payload_bytes},
     reject::Verdict,
     spec::PROTOCOL_REVISION,
@@ -151,6 +151,7 @@ pub(super) async fn start_all<L: Listen, U: Listen>(
         life_versions: None,
         refresh: Refresh::Unroll,
         inference: InferencePlace::Local,
+        observations: ObservationEncoding::Raw,
     };
     let desk = testing::desk(&agreement, publications.clone());
     let traffic = NetworkBytes::default();

@@ -409,6 +409,7 @@ impl Serving {
 
     /// The first parameters are published: actors may come.
     pub async fn ready(&self) {
+        tracing::info!("serving parameters");
         self.set_health(ServingStatus::Serving).await;
     }
 

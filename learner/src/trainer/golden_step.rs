@@ -76,7 +76,7 @@ fn settings(config: &Value) -> UpdateConfig {
 }
 
 /// The staging area as [`Batch::assemble`] fills it.
-fn batch(case: &Value) -> Batch {
+pub(super) fn batch(case: &Value) -> Batch {
     let input = &case["input"];
     let width = golden::integer(&case["D"]);
     let outcomes: Vec<StepOutcome> = golden::flags(&input["terminated"])
@@ -113,7 +113,7 @@ fn batch(case: &Value) -> Batch {
     }
 }
 
-fn updater(case: &Value) -> Updater {
+pub(super) fn updater(case: &Value, device: &Device) -> Updater {
     let environment = EnvironmentSpec::new(
         "Golden",
         ObservationSpec::floats([golden::integer(&case["D"])], [-1e6, 1e6]),
@@ -121,8 +121,8 @@ fn updater(case: &Value) -> Updater {
     );
     let hidden_sizes = vec![golden::integer(&case["H"])];
     let network = NetworkSpec::mlp(&environment, hidden_sizes, Activation::Tanh, true);
-    let mut updater =
-        Updater::with_settings(settings(&case["config"]), &network, 0, Device::flex());
+    let settings = settings(&case["config"]);
+    let mut updater = Updater::with_settings(settings, &network, 0, device.clone());
     let flat: Vec<u8> = flat_parameters(&case["input"]["params"])
         .into_iter()
         .flat_map(|parameter| (parameter as f32).to_le_bytes())
@@ -138,7 +138,7 @@ fn flat_parameters(parameters: &Value) -> Vec<f64> {
         .collect()
 }
 
-fn plan(case: &Value) -> Plan {
+pub(super) fn plan(case: &Value) -> Plan {
     let list = |value: &Value| value.as_array().unwrap().clone();
     list(&case["input"]["minibatches"])
         .iter()
@@ -154,7 +154,7 @@ fn plan(case: &Value) -> Plan {
         .collect()
 }
 
-fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
+pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
     Material {
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
@@ -162,9 +162,9 @@ fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> {
     }
 }
 
-fn check_arrival(name: &str, case: &Value) {
+pub(super) fn check_arrival(name: &str, case: &Value, device: &Device) {
     let batch = batch(case);
-    let mut updater = updater(case);
+    let mut updater = updater(case, device);
     updater.config.advantage_normalisation = AdvantageNormalisation::None;
     let arrival = updater.evaluate(&updater.stage(&batch));
     let material = material(&updater, &batch);
@@ -183,9 +183,9 @@ fn check_arrival(name: &str, case: &Value) {
 }
 
 /// Runs `plan` and compares losses, norms and, where they are given, the parameters after its last step.
-fn check_steps(name: &str, case: &Value, plan: &Plan) {
+pub(super) fn check_steps(name: &str, case: &Value, plan: &Plan, device: &Device) {
     let batch = batch(case);
-    let mut updater = updater(case);
+    let mut updater = updater(case, device);
     let arrival = updater.evaluate(&updater.stage(&batch));
     let material = material(&updater, &batch);
     let targets = updater.targets(&material, &arrival);
@@ -234,10 +234,11 @@ fn golden_learner_step() {
         "learner_step",
         |_| true,
         |name, case| {
-            check_arrival(name, case);
+            let device = Device::flex();
+            check_arrival(name, case, &device);
             let plan = plan(case);
-            check_steps(name, case, &vec![vec![plan[0][0].clone()]]);
-            check_steps(name, case, &plan);
+            check_steps(name, case, &vec![vec![plan[0][0].clone()]], &device);
+            check_steps(name, case, &plan, &device);
         },
     );
 }

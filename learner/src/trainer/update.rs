@@ -206,6 +206,7 @@ impl Updater {
         let targets = self.targets(&material, &arrival);
         self.follow_values(&material, &targets);
         let result = self.train(&material, &arrival, &targets, &plan, progress_remaining);
+        device::insist(&self.device);
         if result.is_err() {
             (self.learnt, self.rng) = before;
         }
@@ -407,6 +408,9 @@ mod episodes;
 
 #[cfg(test)]
 mod garnet;
+
+#[cfg(all(test, feature = "gpu"))]
+mod gpu_tests;
 
 #[cfg(test)]
 mod retrace_updates;

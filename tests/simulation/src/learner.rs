@@ -7,7 +7,7 @@ use std::{
 };
 
 use springbok_common::{
-    config::{InferencePlace, LimitsConfig, Refresh},
+    config::{InferencePlace, LimitsConfig, ObservationEncoding, Refresh},
     injection::LagInjection,
     policy::layout_fingerprint,
     unroll::Agreement,
@@ -235,6 +235,7 @@ pub(crate) fn terms(fence: Fence, agreement: &Agreement, limits: &LimitsConfig) 
         life_versions: None,
         refresh: Refresh::Unroll,
         inference: InferencePlace::Local,
+        observations: ObservationEncoding::Raw,
     }
 }
 

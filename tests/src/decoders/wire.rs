@@ -53,7 +53,33 @@ pub(super) fn unrolls() -> Vec<Example> {
     let names = ["plain", "rich", "torque"];
     let encoded = good_unrolls(4).into_iter();
     let encoded = encoded.map(|unroll| wire::encode_unroll(&unroll).encode_to_vec());
-    names.into_iter().zip(encoded).collect()
+    let mut examples: Vec<Example> = names.into_iter().zip(encoded).collect();
+    examples.push(("framed", framed().encode_to_vec()));
+    examples
+}
+
+/// Bytes that travel in a frame: so few would not be compressed, so the frame is made by hand.
+fn framed() -> v1::Unroll {
+    // Magic number; a single segment with a size of one byte; 18 bytes; a last block of 18 times 5.
+    let frame = [
+        0x28,
+        0xb5,
+        0x2f,
+        0xfd,
+        0x20,
+        18,
+        (18 << 3) | (1 << 1) | 1,
+        0,
+        0,
+        5,
+    ];
+    v1::Unroll {
+        observations: Bytes::new(),
+        bootstrap_observations: Bytes::new(),
+        final_observations: Bytes::new(),
+        zstd_observations: Bytes::copy_from_slice(&frame),
+        ..wire::encode_unroll(&good_unrolls(4)[1])
+    }
 }
 
 /// What was admitted satisfies what the trainer relies on, and survives the wire once more.
@@ -251,6 +277,7 @@ pub(super) fn joins() -> Vec<Example> {
         life_versions: std::num::NonZeroU64::new(50),
         refresh: springbok_common::config::Refresh::Step,
         inference: springbok_common::config::InferencePlace::Central,
+        observations: springbok_common::config::ObservationEncoding::Zstd,
     });
     let encoded = terms.map(|terms| wire::join_reply(&terms).encode_to_vec());
     names.into_iter().zip(encoded).collect()

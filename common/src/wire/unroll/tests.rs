@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
-    arrays::{Actions, Elements},
+    arrays::Actions,
     spec::{
         ActionSpec, Activation, CoreSpec, EnvironmentSpec, NetworkSpec, ObservationSpec,
         RolloutShape,
     },
 };
 
-fn agreement() -> Agreement {
+pub(super) fn agreement() -> Agreement {
     let environment = EnvironmentSpec::new(
         "Test",
         ObservationSpec::floats([2], [-1.0, 1.0]),
@@ -49,7 +49,7 @@ fn rich_parts() -> UnrollParts {
     parts
 }
 
-fn parts() -> UnrollParts {
+pub(super) fn parts() -> UnrollParts {
     let mut outcomes = vec![StepOutcome::Continued; 6];
     outcomes[3] = StepOutcome::Truncated;
     outcomes[4] = StepOutcome::Terminated;

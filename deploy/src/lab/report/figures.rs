@@ -8,6 +8,7 @@ use super::{
     },
     buckets,
     groups::{Group, Groups, Quantity},
+    inference,
     plot::{Axis, Bar, Bars, Drawing, Kind, Line, Mark, Plot, Series, XAxis, scale::label},
 };
 
@@ -131,6 +132,15 @@ pub(crate) fn of_grid(groups: &Groups, runs: &[Run]) -> Vec<Figure> {
         ),
     ];
     figures.extend(time_figures(groups));
+    figures.push(Figure::bars(
+        "network",
+        "What a step costs the network",
+        &format!(
+            "Bytes over the learner's connections, with what frames and TLS add. Median over seeds.{}",
+            groups.brief_legend()
+        ),
+        &inference::network(groups),
+    ));
     figures.extend(curves(groups));
     figures
 }

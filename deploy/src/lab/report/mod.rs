@@ -9,6 +9,7 @@ mod buckets;
 pub(crate) mod comparison;
 mod figures;
 mod groups;
+mod inference;
 mod one_run;
 mod page;
 pub(crate) mod plot;
@@ -48,7 +49,9 @@ pub(crate) fn of_grid(runs: &[Run], plan: &str) -> Report {
     }
     let figures = figures::of_grid(&groups, runs);
     let mut page = Page::new(&title, &subtitle);
-    page.findings(&findings(&groups));
+    let mut sentences = findings(&groups);
+    sentences.extend(inference::findings(runs));
+    page.findings(&sentences);
     page.figures(&figures);
     page.combinations(&groups);
     page.failures(runs);

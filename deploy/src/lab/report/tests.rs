@@ -38,6 +38,8 @@ fn grid() -> Vec<Run> {
                 measured.time = [("learner_busy", 0.6), ("actors_blocked", 0.9)]
                     .map(|(name, share)| (name.to_owned(), Some(share)))
                     .into();
+                measured.network.received_bytes = Some(6e6);
+                measured.network.sent_bytes = Some(1e6);
                 runs.push(run);
             }
         }
@@ -126,6 +128,7 @@ fn the_report_of_a_grid_is_whole_well_formed_and_self_contained() {
             "predicted.svg",
             "time-learner.svg",
             "time-actors.svg",
+            "network.svg",
             "curves-1.svg",
             "curves-2.svg",
             "curves-3.svg",

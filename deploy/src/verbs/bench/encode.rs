@@ -1,6 +1,13 @@
 //! An unroll on its way into a message, beside a copy of as many bytes.
 
-use springbok_common::wire::{encode_unroll, message_bytes};
+use bytes::Bytes;
+use springbok_common::{
+    config::ObservationEncoding,
+    unroll::Unroll,
+    wire::{FrameCompressor, encode_unroll, message_bytes},
+};
+
+use crate::exit::Failure;
 
 use super::{
     stage::{Cases, Loops, MIB},
@@ -28,17 +35,40 @@ pub(super) fn cases(subject: &Subject) -> Cases {
             ceiling: copying(&encoded),
         }
     };
+    let mut encode = encoder(subject)?;
+    let share = 100.0 * encode(&unroll).len() as f64 / encoded.len() as f64;
+    let case = match subject.config.actor.observation_encoding {
+        ObservationEncoding::Raw => "arrays to a message's bytes".to_owned(),
+        ObservationEncoding::Zstd => format!("the same compressed, to {share:.1} %"),
+    };
     let message = Loops {
-        case: "arrays to a message's bytes".to_owned(),
+        case,
         unit: "MiB/s",
         against: MEMCPY,
         ours: Box::new(move || {
-            std::hint::black_box(message_bytes(&encode_unroll(&unroll)));
+            std::hint::black_box(encode(&unroll));
             Ok(mib)
         }),
         ceiling: copying(&encoded),
     };
     Ok(vec![Box::new(arrays), Box::new(message)])
+}
+
+/// Makes messages' bytes as the configured actor sends them.
+pub(super) fn encoder(
+    subject: &Subject,
+) -> Result<impl FnMut(&Unroll) -> Bytes + 'static, Failure> {
+    let agreement = subject.agreement.clone();
+    let compressed = subject.config.actor.observation_encoding == ObservationEncoding::Zstd;
+    let frames = compressed.then(FrameCompressor::new).transpose();
+    let mut frames = frames.map_err(Failure::internal)?;
+    Ok(move |unroll: &Unroll| {
+        let mut message = encode_unroll(unroll);
+        if let Some(frames) = &mut frames {
+            frames.pack(&mut message, &agreement);
+        }
+        message_bytes(&message)
+    })
 }
 
 /// Copies `bytes` into memory that is there already, in MiB.

@@ -15,7 +15,7 @@ use springbok_learner::{
 };
 
 use super::{
-    encode::{MEMCPY, copying},
+    encode::{MEMCPY, copying, encoder},
     stage::{Cases, Loops, MIB},
     subject::{Subject, assemble},
 };
@@ -27,11 +27,13 @@ const ADMITTED: u64 = 64;
 /// Each step alone, then all of them.
 pub(super) fn cases(subject: &Subject) -> Cases {
     let unrolls = subject.unrolls(subject.config.learner.batch_unrolls)?;
-    let encoded: Vec<_> = unrolls
+    let mut encode = encoder(subject)?;
+    let encoded: Vec<_> = unrolls.iter().map(&mut encode).collect();
+    // Compressed messages count as what they hold.
+    let plain = unrolls
         .iter()
-        .map(|unroll| message_bytes(&encode_unroll(unroll)))
-        .collect();
-    let all = encoded.concat();
+        .map(|unroll| message_bytes(&encode_unroll(unroll)));
+    let all = plain.collect::<Vec<_>>().concat();
     let mib = all.len() as f64 / MIB;
 
     let (messages, agreement) = (encoded.clone(), subject.agreement.clone());

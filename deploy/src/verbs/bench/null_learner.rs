@@ -18,9 +18,10 @@ use springbok_learner::{
     pacing::Pacing,
     publisher::Publisher,
     queue::{NothingToTake, QueueReceiver, queue},
-    service::{Edge, Inbox, Serving, serve},
+    service::{Edge, Inbox, LocalListener, Serving, serve_all},
     trainer::steering::gate_limits,
 };
+use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -45,14 +46,25 @@ pub(super) struct NullLearner {
     options: ActorOptions,
     /// Unrolls that wait somewhere while nothing is taken.
     buffered: u64,
+    /// Where the socket is.
+    _directory: Option<TempDir>,
+}
+
+/// What actors connect over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A port of this machine.
+    Tcp,
+    /// A socket in the file system.
+    Unix,
 }
 
 impl NullLearner {
-    /// Listens on a free port of this machine, for actors of `subject`, each with `ahead` unrolls unacknowledged at most.
+    /// Listens for actors of `subject`, each with `ahead` unrolls unacknowledged at most.
     ///
     /// # Errors
     /// It cannot listen.
-    pub(super) fn start(subject: &Subject, ahead: usize) -> Result<Self, Failure> {
+    pub(super) fn start(subject: &Subject, ahead: usize, way: Way) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let config = &subject.config;
         let fence = Fence {
@@ -79,13 +91,31 @@ impl NullLearner {
             config.limits.clone(),
             config.lag.inject.clone(),
         );
+        let directory = match way {
+            Way::Tcp => None,
+            Way::Unix => Some(tempfile::tempdir().map_err(Failure::internal)?),
+        };
+        let socket = directory.as_ref().map(|own| own.path().join("learner"));
         let (url, serving) = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await;
             let listener = listener.map_err(Failure::internal)?;
             let address = listener.local_addr().map_err(Failure::internal)?;
-            let serving = serve(listener, edge).await;
+            let (local, url) = match &socket {
+                None => (None, format!("http://{address}")),
+                Some(path) => {
+                    let local = LocalListener::bind(path).await;
+                    let url = format!("unix:{}", path.display());
+                    (Some(local.map_err(Failure::internal)?), url)
+                }
+            };
+            let serving = serve_all(
+                (listener, local),
+                edge,
+                springbok_learner::Security::default(),
+            )
+            .await;
             serving.ready().await;
-            Ok::<_, Failure>((format!("http://{address}"), serving))
+            Ok::<_, Failure>((url, serving))
         })?;
         let counter = Arc::new(Counter::default());
         let counting = thread::Builder::new()
@@ -116,6 +146,7 @@ impl NullLearner {
             leaving: CancellationToken::new(),
             options,
             buffered: (config.learner.queue_unrolls + ahead) as u64 + 1,
+            _directory: directory,
         })
     }
 
@@ -141,9 +172,9 @@ impl NullLearner {
     /// # Errors
     /// None arrives for long.
     pub(super) fn rate(&self, slice: Duration) -> Result<f64, Failure> {
-        self.counter.open(self.buffered);
+        self.counter.open(self.buffered, slice);
         let deadline = Instant::now() + slice + SILENCE_MAX;
-        let rate = self.counter.rate(slice, deadline);
+        let rate = self.counter.rate(deadline);
         self.counter.close();
         rate.ok_or_else(|| {
             let (seconds, url) = (SILENCE_MAX.as_secs(), &self.url);
@@ -184,6 +215,7 @@ fn terms(subject: &Subject, fence: Fence, ahead: usize) -> JoinTerms {
         life_versions: None,
         refresh: config.actor.refresh,
         inference: config.actor.inference,
+        observations: config.actor.observation_encoding,
     }
 }
 
@@ -216,8 +248,19 @@ struct Counted {
     /// To be taken before the slice begins: they had waited.
     skipped: u64,
     taken: u64,
+    /// What the counted ones are to span.
+    slice: Duration,
     /// Moments of the first and the last that counts.
     span: Option<(Instant, Instant)>,
+}
+
+impl Counted {
+    /// How many arrived each second, if they span the slice. The first one ends nothing that was begun in it.
+    fn rate(&self) -> Option<f64> {
+        let (first, last) = self.span?;
+        let span = last - first;
+        (span >= self.slice && self.taken > 1).then(|| (self.taken - 1) as f64 / span.as_secs_f64())
+    }
 }
 
 impl Counter {
@@ -225,10 +268,11 @@ impl Counter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, skipped: u64) {
+    fn open(&self, skipped: u64, slice: Duration) {
         *self.lock() = Counted {
             is_open: true,
             skipped,
+            slice,
             ..Counted::default()
         };
         self.changed.notify_all();
@@ -262,19 +306,18 @@ impl Counter {
         let first = state.span.map_or(now, |(first, _)| first);
         state.taken += 1;
         state.span = Some((first, now));
-        self.changed.notify_all();
+        // Whoever waits is woken once: waking it for each would be work that no learner does.
+        if state.rate().is_some() {
+            self.changed.notify_all();
+        }
     }
 
-    /// Waits until the counted ones span `slice`; gives their rate, or `None` after `deadline`.
-    fn rate(&self, slice: Duration, deadline: Instant) -> Option<f64> {
+    /// Waits until the counted ones span the slice; gives their rate, or `None` after `deadline`.
+    fn rate(&self, deadline: Instant) -> Option<f64> {
         let mut state = self.lock();
         loop {
-            if let Some((first, last)) = state.span
-                && last - first >= slice
-                && state.taken > 1
-            {
-                // The first one ends nothing that was begun in the slice.
-                return Some((state.taken - 1) as f64 / (last - first).as_secs_f64());
+            if let Some(rate) = state.rate() {
+                return Some(rate);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
             let waited = self.changed.wait_timeout(state, left);

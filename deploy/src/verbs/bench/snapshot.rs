@@ -15,7 +15,7 @@ use springbok_common::{
 
 use super::{
     encode::{MEMCPY, copying},
-    null_learner::NullLearner,
+    null_learner::{NullLearner, Way},
     scripted::listener,
     stage::{Cases, Loops, MIB, Note, Stage, repeat},
     subject::Subject,
@@ -99,7 +99,7 @@ impl Broadcast {
         actors: usize,
     ) -> Result<Self, Failure> {
         let subject = subject.with_room(actors);
-        let learner = NullLearner::start(&subject, 1)?;
+        let learner = NullLearner::start(&subject, 1, Way::Tcp)?;
         let arrivals = Arc::new(Arrivals::default());
         for _ in 0..actors {
             let arrivals = Arc::clone(&arrivals);

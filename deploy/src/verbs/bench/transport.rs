@@ -20,7 +20,7 @@ use springbok_learner::service::{
 use tokio::runtime::Runtime;
 
 use super::{
-    null_learner::NullLearner,
+    null_learner::{NullLearner, Way},
     scripted::{Habits, world},
     stage::{Cases, MIB, Note, Stage},
     subject::Subject,
@@ -45,15 +45,21 @@ pub(super) fn cases(subject: &Subject) -> Cases {
     let own = subject.unrolls(1)?.remove(0);
     let configured = subject.config.actor.outbox_unrolls;
     let mut cases: Vec<Box<dyn Stage>> = Vec::new();
-    for ahead in [configured, AHEAD] {
-        cases.push(Box::new(Sent::new(subject, own.clone(), ahead)?));
+    for (ahead, way) in [
+        (configured, Way::Tcp),
+        (AHEAD, Way::Tcp),
+        (AHEAD, Way::Unix),
+    ] {
+        if way == Way::Tcp || cfg!(unix) {
+            cases.push(Box::new(Sent::new(subject, own.clone(), ahead, way)?));
+        }
     }
     let is_quick = subject.pace.is_quick;
     let sizes = SIZES_KIB.into_iter().skip(usize::from(is_quick));
     for kib in sizes.take(if is_quick { 1 } else { SIZES_KIB.len() }) {
         let sized = subject.of_bytes(kib * 1024 / ROWS, ROWS)?;
         let unroll = sized.unrolls(1)?.remove(0);
-        cases.push(Box::new(Sent::new(&sized, unroll, AHEAD)?));
+        cases.push(Box::new(Sent::new(&sized, unroll, AHEAD, Way::Tcp)?));
     }
     let sized = subject.of_bytes(FRAMED_KIB * 1024 / ROWS, ROWS)?;
     let unroll = sized.unrolls(1)?.remove(0);
@@ -120,18 +126,20 @@ struct Sent {
     bare: Bare,
     bytes: usize,
     ahead: usize,
+    way: Way,
     last: f64,
 }
 
 impl Sent {
-    fn new(subject: &Subject, unroll: Unroll, ahead: usize) -> Result<Self, Failure> {
-        let learner = NullLearner::start(subject, ahead)?;
+    fn new(subject: &Subject, unroll: Unroll, ahead: usize, way: Way) -> Result<Self, Failure> {
+        let learner = NullLearner::start(subject, ahead, way)?;
         learner.invite(world(&subject.agreement, &unroll, &Habits::default()));
         Ok(Self {
             learner,
             bare: Bare::new(subject, &unroll, ahead, FRAME_BYTES)?,
             bytes: message_bytes(&encode_unroll(&unroll)).len(),
             ahead,
+            way,
             last: f64::NAN,
         })
     }
@@ -139,7 +147,11 @@ impl Sent {
 
 impl Stage for Sent {
     fn case(&self) -> String {
-        format!("{}, {} ahead, TCP", size(self.bytes), self.ahead)
+        let way = match self.way {
+            Way::Tcp => "TCP",
+            Way::Unix => "Unix socket",
+        };
+        format!("{}, {} ahead, {way}", size(self.bytes), self.ahead)
     }
 
     fn unit(&self) -> &'static str {
@@ -147,7 +159,7 @@ impl Stage for Sent {
     }
 
     fn against(&self) -> &'static str {
-        "a bare tonic stream of the same messages"
+        "a bare tonic stream of the same messages over TCP"
     }
 
     fn ours(&mut self, slice: Duration) -> Result<f64, Failure> {

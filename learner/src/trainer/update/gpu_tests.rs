@@ -1,0 +1,172 @@
+//! The path of a graphics processor: it trains as the processor does, and a run outlives the device.
+//!
+//! `SPRINGBOK_TEST_GPU=any` runs it on the best adapter, `SPRINGBOK_TEST_GPU=mesa` only on Mesa's driver that imitates one
+//! on the processor. It is one test, because a process has each device once, and Mesa takes a second to compile a kernel.
+#![allow(
+    clippy::print_stdout,
+    reason = "how long each part took, and how near the numbers came"
+)]
+
+use std::time::{Duration, Instant};
+
+use burn::optim::GradientsParams;
+use serde_json::Value;
+use springbok_common::spec::{ActionSpec, EnvironmentSpec, RolloutShape};
+
+use super::{
+    golden_step::{batch, check_arrival, check_steps, material, plan, updater},
+    *,
+};
+use crate::{algorithm::gradient::flatten, golden};
+
+/// Which adapter: `any` or `mesa`.
+const VARIABLE: &str = "SPRINGBOK_TEST_GPU";
+/// Name of Mesa's imitation.
+const MESA: &str = "llvmpipe";
+
+/// Relative L2 distance of gradients. A sum of N numbers in f32 is off by about sqrt(N) 2^-24 when its order changes, and
+/// there are a few hundred between an observation and its gradient: 1e-6; ten times that leaves room for other
+/// implementations of exp and tanh.
+const GRADIENT_TOLERANCE: f64 = 1e-5;
+/// The same of parameters after two updates of two optimiser steps each. Adam divides a gradient by its own size, so each
+/// step passes the relative error on, times a step size of 1e-2 against parameters near 1.
+const PARAMETER_TOLERANCE: f64 = 1e-5;
+/// Updates after which no more memory may be taken, and those that may take none.
+const SETTLING: u32 = 100;
+const SETTLED: u32 = 200;
+
+#[test]
+fn a_gpu_trains_as_the_processor_does_until_it_is_lost() {
+    let Some(wanted) = std::env::var_os(VARIABLE) else {
+        return;
+    };
+    let (device, name, lose) = device::losable();
+    assert!(wanted != "mesa" || name.contains(MESA), "{name}");
+    println!("on {name}");
+    let case = &golden::cases("learner_step")[0];
+    timed("golden learner_step", || {
+        check_arrival("gpu", case, &device);
+        check_steps("gpu", case, &plan(case), &device);
+    });
+    timed("gradients", || same_gradients(case, &device));
+    let mut trained = timed("two updates", || two_updates(case, &device));
+    timed("a rehearsal", || rehearse(case, &mut trained));
+    timed("memory", || memory_stays(case, &mut trained));
+    let state = trained.state();
+    lose();
+    timed("lost", || {
+        let batch = batch(case);
+        let update = || trained.update(&batch, 1.0);
+        let failed = device::guard(&device, &name, update).unwrap_err();
+        println!("{failed}");
+        assert_eq!(failed.device, name);
+    });
+    // On the processor the run goes on from its last checkpoint.
+    let mut resumed = updater(case, &Device::flex());
+    resumed.restore(state).unwrap();
+    resumed.update(&batch(case), 1.0).unwrap();
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = work();
+    let took: Duration = begun.elapsed();
+    println!("{what}: {:.1} s", took.as_secs_f64());
+    result
+}
+
+/// Relative L2 distance of `got` from `expected`.
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let squares = |numbers: &mut dyn Iterator<Item = f64>| -> f64 { numbers.map(|x| x * x).sum() };
+    let pairs = got.iter().zip(expected);
+    let off = squares(&mut pairs.map(|(got, expected)| f64::from(*got) - f64::from(*expected)));
+    (off / squares(&mut expected.iter().copied().map(f64::from))).sqrt()
+}
+
+/// The gradient of the policy's loss, the squared values and the entropy by all parameters `[P]`.
+fn gradients(case: &Value, device: &Device) -> Vec<f32> {
+    let (batch, updater) = (batch(case), updater(case, device));
+    let material = material(&updater, &batch);
+    let arrival = updater.evaluate(&material.staged);
+    let targets = updater.targets(&material, &arrival);
+    let picks = updater.pick(&material, &arrival, &targets, &plan(case)[0]);
+    let minibatch = updater.gather(&material, &arrival, &picks[0], Tracking::Gradients);
+    let model = &updater.learnt.model;
+    let outputs = minibatch.input.clone().run(model);
+    let terms = updater.policy_terms(&minibatch, outputs.parameters);
+    let loss = terms.loss + outputs.values.square().mean() - terms.entropy.mul_scalar(0.1);
+    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    staged::read(flatten(model, &gradients, |_| true).unwrap())
+}
+
+fn same_gradients(case: &Value, device: &Device) {
+    let expected = gradients(case, &Device::flex());
+    let off = distance(&gradients(case, device), &expected);
+    println!("gradients: {off:.1e}");
+    assert!(off <= GRADIENT_TOLERANCE, "{off}");
+}
+
+fn parameters(updater: &Updater) -> Vec<f32> {
+    let (words, _) = updater.parameters.as_chunks::<4>();
+    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+fn two_updates(case: &Value, device: &Device) -> Updater {
+    let batch = batch(case);
+    let (mut expected, mut got) = (updater(case, &Device::flex()), updater(case, device));
+    for update in 1..=2 {
+        let on_processor = expected.update(&batch, 1.0).unwrap();
+        staged::crossings::take();
+        let on_gpu = got.update(&batch, 1.0).unwrap();
+        let crossings = staged::crossings::take();
+        let off = distance(&parameters(&got), &parameters(&expected));
+        println!("parameters after update {update}: {off:.1e}, {crossings:?}");
+        assert!(off <= PARAMETER_TOLERANCE, "{off}");
+        let pairs = [
+            (on_gpu.policy_loss, on_processor.policy_loss),
+            (on_gpu.value_loss, on_processor.value_loss),
+            (on_gpu.entropy, on_processor.entropy),
+            (on_gpu.gradient_norm, on_processor.gradient_norm),
+        ];
+        for (got, expected) in pairs {
+            assert!(
+                (got - expected).abs() <= 1e-5 * (1.0 + expected.abs()),
+                "{got} {expected}"
+            );
+        }
+    }
+    got
+}
+
+fn rehearse(case: &Value, trained: &mut Updater) {
+    let (network, batch) = (trained.network.clone(), batch(case));
+    let action: ActionSpec = network.action.clone();
+    let agreement = Agreement {
+        environment: EnvironmentSpec::new("Golden", network.observation.clone(), action),
+        network,
+        rollout: RolloutShape {
+            unroll_length: batch.t,
+            environments: batch.columns,
+        },
+    };
+    let before = (trained.parameters(), export_flat(&trained.learnt.model));
+    trained.warm_up(&agreement, 1);
+    let after = (trained.parameters(), export_flat(&trained.learnt.model));
+    assert!(before == after);
+}
+
+/// Updates take no more memory once all of their buffers are there.
+fn memory_stays(case: &Value, trained: &mut Updater) {
+    let batch = batch(case);
+    let mut train = |updates: u32| {
+        for _ in 0..updates {
+            trained.update(&batch, 1.0).unwrap();
+        }
+        trained.device_memory_bytes().unwrap()
+    };
+    let (settled, later) = (train(SETTLING), train(SETTLED));
+    println!("{settled} bytes on the device, and later {later}");
+    assert!(settled > 0);
+    assert!(later <= settled, "{settled} {later}");
+}
