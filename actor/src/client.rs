@@ -6,7 +6,7 @@ use std::{
 };
 
 use springbok_common::{
-    config::{InferencePlace, ObservationEncoding},
+    config::InferencePlace,
     seed,
     unroll::{Agreement, UnrollParts},
     wire::{FrameCompressor, JoinTerms, encode_unroll, parse_acknowledgement},
@@ -88,8 +88,8 @@ pub async fn run_in(
     };
     loop {
         actor.check(&joined.terms)?;
+        let compressed = seeker.compresses(joined.terms.observations);
         // Without memory to compress in, observations travel as they are, which every learner reads.
-        let compressed = joined.terms.observations == ObservationEncoding::Zstd;
         actor.frames = compressed.then(FrameCompressor::new).and_then(Result::ok);
         match actor.converse(&joined, &mut seeker, &shutdown).await? {
             Ended::Done => break,

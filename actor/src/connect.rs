@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use springbok_common::{
     backoff::Backoff,
-    config::InferencePlace,
+    config::{InferencePlace, ObservationEncoding},
     ids::ActorId,
     spec::PROTOCOL_REVISION,
     unroll::Agreement,
@@ -36,7 +36,7 @@ use crate::{
     acting::Line,
     handshake,
     options::{ActorError, ActorOptions},
-    security::{Credentials, Security, endpoint},
+    security::{Credentials, Security, UNIX, endpoint, is_loopback},
     worker::Published,
     world::{Dial, World},
 };
@@ -159,6 +159,17 @@ impl Seeker {
     /// met by all its actors at once.
     pub(crate) fn lost(&mut self, lost: Lost) {
         self.lost = Some(lost);
+    }
+
+    /// Whether observations of bytes travel compressed.
+    pub(crate) fn compresses(&self, encoding: ObservationEncoding) -> bool {
+        match encoding {
+            ObservationEncoding::Auto => {
+                !self.url.starts_with(UNIX) && !is_loopback(&self.endpoint)
+            }
+            ObservationEncoding::Raw => false,
+            ObservationEncoding::Zstd => true,
+        }
     }
 
     /// Says that the connection works: the next loss is a new outage.

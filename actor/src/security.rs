@@ -106,11 +106,8 @@ impl Security {
 
     /// Whether secrets may go to `endpoint` as it is; if not, why.
     fn objection(&self, endpoint: &Endpoint, credentials: &Credentials) -> Option<String> {
-        let uri = endpoint.uri();
-        let is_https = uri.scheme_str() == Some("https");
-        let host = uri.host().unwrap_or_default();
-        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        let is_https = endpoint.uri().scheme_str() == Some("https");
+        let here = is_loopback(endpoint);
         if is_https && credentials.tls.is_none() {
             return Some(
                 "it needs the learner's certificate authority: name it with --ca".to_owned(),
@@ -173,7 +170,7 @@ impl Credentials {
 }
 
 /// What the address of a Unix socket begins with.
-const UNIX: &str = "unix:";
+pub(crate) const UNIX: &str = "unix:";
 
 /// HTTP/2 frames of parameters. The default of 16 KiB costs several times as many wake-ups.
 const FRAME_BYTES: u32 = 64 * 1024;
@@ -210,4 +207,10 @@ pub(crate) fn endpoint(url: &str, window_bytes: usize) -> Result<Endpoint, Actor
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+/// Whether `endpoint` is an address of this machine.
+pub(crate) fn is_loopback(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

@@ -16,6 +16,7 @@ pub mod unroll;
 pub mod version;
 
 pub mod backoff;
+pub mod coding;
 pub mod config;
 pub mod credentials;
 pub mod policy;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
+    coding::{array_at, coding},
     reject::RejectReason,
     spec::{EnvironmentSpec, NetworkSpec, RolloutShape},
     unroll::{Agreement, Unroll},
@@ -135,16 +136,16 @@ pub fn read_recording(bytes: &[u8]) -> Result<Recording, RecordingError> {
     if got < expected {
         return Err(RecordingError::Length { got, expected });
     }
-    let revision = u32::from_le_bytes(array(bytes, 8));
+    let revision = u32::from_le_bytes(array_at(bytes, 8));
     if revision != FORMAT_REVISION {
         return Err(RecordingError::Revision { got: revision });
     }
-    let payload_bytes = u64::from_le_bytes(array(bytes, 16));
+    let payload_bytes = u64::from_le_bytes(array_at(bytes, 16));
     let expected = payload_bytes.saturating_add(expected);
     if got != expected || payload_bytes > RECORDING_BYTES_MAX as u64 {
         return Err(RecordingError::Length { got, expected });
     }
-    if checksum(bytes) != array::<16>(bytes, COVERED_BYTES) {
+    if checksum(bytes) != array_at::<16>(bytes, COVERED_BYTES) {
         return Err(RecordingError::Checksum);
     }
     check(content(&bytes[HEADER_BYTES..])?)
@@ -197,16 +198,6 @@ fn checksum(bytes: &[u8]) -> [u8; 16] {
 }
 
 /// `N` bytes from `at` on; the caller has checked that they are there.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    std::array::from_fn(|index| bytes[at + index])
-}
-
-fn coding<const BYTES_MAX: usize>() -> impl bincode::config::Config {
-    bincode::config::standard()
-        .with_little_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<BYTES_MAX>()
-}
 
 #[cfg(test)]
 mod tests {

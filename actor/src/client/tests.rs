@@ -263,6 +263,36 @@ fn options(address: impl std::fmt::Display) -> ActorOptions {
     }
 }
 
+#[test]
+fn frames_are_compressed_for_another_machine_only_unless_it_is_said() {
+    let compresses = |url: &str, encoding| {
+        let options = ActorOptions {
+            learner: url.to_owned(),
+            ..options("unused")
+        };
+        let seeker = Seeker::new(&options, &World::default()).unwrap();
+        seeker.compresses(encoding)
+    };
+    let here = [
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+        "http://localhost:1",
+        "unix:/a",
+    ];
+    let there = ["http://10.0.0.1:1", "http://learner:1"];
+    for (urls, automatic) in [(&here[..], false), (&there[..], true)] {
+        for url in urls {
+            assert_eq!(
+                compresses(url, ObservationEncoding::Auto),
+                automatic,
+                "{url}"
+            );
+            assert!(compresses(url, ObservationEncoding::Zstd));
+            assert!(!compresses(url, ObservationEncoding::Raw));
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_actor_streams_survives_a_lost_stream_and_leaves_when_told() {
     let admitted = Answer::Acknowledge(Verdict::Admitted);

@@ -112,10 +112,10 @@ sections! {
         /// Bytes of parameters that may be on their way to an actor: the window of HTTP/2, for its connection and each call in
         /// it. A network with a round trip of R seconds carries at most this many bytes / R in a second.
         window_bytes: usize = 2 * 1024 * 1024;
-        /// How observations travel to the learner. "zstd" compresses those of bytes, such as frames of a game: it costs an actor
-        /// and the learner processor time, and wins where the network is what they wait for. Those of floating-point numbers
-        /// travel as they are.
-        observation_encoding: ObservationEncoding = ObservationEncoding::Raw;
+        /// How observations travel to the learner. "zstd" compresses those of bytes, such as frames of a game, which costs an
+        /// actor and the learner a little processor time and often saves nearly all of the network; "auto" does so unless the
+        /// learner is on the actor's machine. Those of floating-point numbers travel as they are.
+        observation_encoding: ObservationEncoding = ObservationEncoding::Auto;
         /// Seconds that an actor goes on looking for a learner that does not answer.
         learner_wait_s_max: u64 = 600;
         /// Seconds that one step of all built-in environments of an actor may take; then the actor ends with an error, and

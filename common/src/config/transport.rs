@@ -22,6 +22,8 @@ choice! {
 choice! {
     /// How the observations of an unroll travel.
     ObservationEncoding {
+        /// Compressed, unless actor and learner are on one machine.
+        Auto = "auto",
         /// As they are.
         Raw = "raw",
         /// Bytes compressed by zstd; floating-point numbers as they are.

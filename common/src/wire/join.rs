@@ -75,7 +75,12 @@ pub fn join_reply(terms: &JoinTerms) -> v1::JoinReply {
         life_versions: terms.life_versions.map_or(0, NonZeroU64::get),
         refresh_each_step: terms.refresh == Refresh::Step,
         central_inference: terms.inference == InferencePlace::Central,
-        zstd_observations: terms.observations == ObservationEncoding::Zstd,
+        observation_encoding: match terms.observations {
+            ObservationEncoding::Auto => v1::ObservationEncoding::Auto,
+            ObservationEncoding::Raw => v1::ObservationEncoding::Raw,
+            ObservationEncoding::Zstd => v1::ObservationEncoding::Zstd,
+        }
+        .into(),
     }
 }
 
@@ -130,12 +135,20 @@ pub fn join_terms(reply: v1::JoinReply) -> Result<JoinTerms, WireError> {
         } else {
             InferencePlace::Local
         },
-        observations: if reply.zstd_observations {
-            ObservationEncoding::Zstd
-        } else {
-            ObservationEncoding::Raw
-        },
+        observations: observations(reply.observation_encoding)?,
     })
+}
+
+fn observations(encoding: i32) -> Result<ObservationEncoding, WireError> {
+    match v1::ObservationEncoding::try_from(encoding) {
+        Ok(v1::ObservationEncoding::Auto) => Ok(ObservationEncoding::Auto),
+        Ok(v1::ObservationEncoding::Raw) => Ok(ObservationEncoding::Raw),
+        Ok(v1::ObservationEncoding::Zstd) => Ok(ObservationEncoding::Zstd),
+        Err(_) => Err(bad_field(
+            "observation_encoding",
+            format!("{encoding}, but only 0 (auto), 1 (raw) and 2 (zstd) are known"),
+        )),
+    }
 }
 
 /// An actor makes room for an unroll when it joins: for no larger one than it may send.
@@ -222,6 +235,11 @@ mod tests {
             ..reply.clone()
         };
         assert!(join_terms(endless).is_err());
+        let unknown = v1::JoinReply {
+            observation_encoding: 3,
+            ..reply.clone()
+        };
+        assert!(join_terms(unknown).is_err());
         let unlimited = v1::JoinReply {
             message_bytes_max: u32::MAX,
             ..reply.clone()

@@ -18,6 +18,7 @@
 //! before the payload is touched.
 
 use serde::{Serialize, de::DeserializeOwned};
+use springbok_common::coding::{array_at, coding};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// First bytes of every checkpoint.
@@ -133,7 +134,7 @@ pub fn verify(bytes: &[u8]) -> Result<(Header, &[u8]), FormatError> {
             expected: payload_bytes.saturating_add(HEADER_BYTES as u64),
         });
     }
-    if xxh3_128(payload).to_le_bytes() != array::<16>(bytes, 40) {
+    if xxh3_128(payload).to_le_bytes() != array_at::<16>(bytes, 40) {
         return Err(FormatError::Checksum("payload"));
     }
     Ok((found, payload))
@@ -185,31 +186,18 @@ fn parse(bytes: &[u8]) -> Result<Head, FormatError> {
             expected: HEADER_BYTES as u64,
         });
     }
-    if xxh3_64(&bytes[..56]).to_le_bytes() != array::<8>(bytes, 56) {
+    if xxh3_64(&bytes[..56]).to_le_bytes() != array_at::<8>(bytes, 56) {
         return Err(FormatError::Checksum("header"));
     }
-    let word = |at| u64::from_le_bytes(array(bytes, at));
+    let word = |at| u64::from_le_bytes(array_at(bytes, at));
     let mean_return = f64::from_bits(word(24));
     Ok(Head {
         header: Header {
-            epoch: u32::from_le_bytes(array(bytes, 12)),
+            epoch: u32::from_le_bytes(array_at(bytes, 12)),
             version: word(16),
             mean_return: (!mean_return.is_nan()).then_some(mean_return),
         },
-        revision: u32::from_le_bytes(array(bytes, 8)),
+        revision: u32::from_le_bytes(array_at(bytes, 8)),
         payload_bytes: word(32),
     })
-}
-
-/// `N` bytes from `at` on; the caller has checked that they are there.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    std::array::from_fn(|index| bytes[at + index])
-}
-
-/// Fixed widths: a length takes the same room whatever it is, so that sizes can be predicted.
-fn coding<const BYTES_MAX: usize>() -> impl bincode::config::Config {
-    bincode::config::standard()
-        .with_little_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<BYTES_MAX>()
 }

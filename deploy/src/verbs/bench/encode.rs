@@ -38,7 +38,9 @@ pub(super) fn cases(subject: &Subject) -> Cases {
     let mut encode = encoder(subject)?;
     let share = 100.0 * encode(&unroll).len() as f64 / encoded.len() as f64;
     let case = match subject.config.actor.observation_encoding {
-        ObservationEncoding::Raw => "arrays to a message's bytes".to_owned(),
+        ObservationEncoding::Auto | ObservationEncoding::Raw => {
+            "arrays to a message's bytes".to_owned()
+        }
         ObservationEncoding::Zstd => format!("the same compressed, to {share:.1} %"),
     };
     let message = Loops {
