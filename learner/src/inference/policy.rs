@@ -12,6 +12,7 @@ use springbok_common::{
 };
 
 use super::{ActFault, Ask};
+use crate::device;
 
 /// A policy with the parameters that were loaded last. It remembers nothing: memories travel with the requests.
 pub(super) struct BatchPolicy {
@@ -103,7 +104,10 @@ impl BatchPolicy {
             Tensor::<2>::from_data(states, &self.device)
         });
         let (parameters, state) = self.policy.act(shown, state);
-        (parameters.into_data(), state.map(Tensor::into_data))
+        let numbers = (parameters.into_data(), state.map(Tensor::into_data));
+        // What a lost device answers is nothing that anybody should do.
+        device::insist(&self.device);
+        numbers
     }
 
     /// Draws the actions of one request from its distributions' `parameters` [K, P].
