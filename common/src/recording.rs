@@ -197,8 +197,6 @@ fn checksum(bytes: &[u8]) -> [u8; 16] {
     hash.digest128().to_le_bytes()
 }
 
-/// `N` bytes from `at` on; the caller has checked that they are there.
-
 #[cfg(test)]
 mod tests {
     use super::*;
