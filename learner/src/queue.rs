@@ -38,6 +38,8 @@ pub struct Arrived {
 pub type QueueSender = hand_off::QueueSender<Arrived>;
 /// The end of the trainer.
 pub type QueueReceiver = hand_off::QueueReceiver<Arrived>;
+/// An unroll that the trainer looks at and has not taken.
+pub type Held = hand_off::Held<Arrived>;
 /// The queue takes no more; the unroll comes back.
 pub type QueueClosed = hand_off::QueueClosed<Arrived>;
 
@@ -74,6 +76,25 @@ mod tests {
             receiver.take(Duration::ZERO).unwrap_err(),
             NothingToTake::Timeout
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_only_looked_at_keeps_its_place() {
+        let (sender, receiver) = queue(2);
+        sender.push(arrived(1)).await.unwrap();
+        sender.push(arrived(2)).await.unwrap();
+        let held = receiver.hold().unwrap();
+        assert_eq!(held.item().unroll.header().sequence.0, 1);
+        assert_eq!(receiver.fill() + receiver.share(1), 1.0);
+        let waiting = tokio::time::timeout(Duration::from_millis(20), sender.push(arrived(3)));
+        assert!(waiting.await.is_err());
+        assert_eq!(held.take().unroll.header().sequence.0, 1);
+        sender.push(arrived(4)).await.unwrap();
+        assert_eq!(receiver.clear(), 2);
+        // One that may still be dropped cannot be looked at.
+        let (sender, receiver) = evicting_queue(1);
+        sender.push(arrived(1)).await.unwrap();
+        assert!(receiver.hold().is_none());
     }
 
     #[tokio::test]

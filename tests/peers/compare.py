@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -84,7 +85,9 @@ def throughput(arguments, out):
 def seconds_until(command, marker, patience_s):
     """Seconds from the start of the process to the first line that `marker` accepts; none if it ends before, or is too slow."""
     begun = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         try:
             for line in process.stdout:
                 elapsed = time.perf_counter() - begun
@@ -93,7 +96,8 @@ def seconds_until(command, marker, patience_s):
                 if elapsed > patience_s:
                     return None
         finally:
-            process.terminate()
+            # With its workers, which would go on and slow down whoever comes next.
+            os.killpg(process.pid, signal.SIGKILL)
     return None
 
 

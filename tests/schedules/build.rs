@@ -4,7 +4,7 @@
 use std::{env, error::Error, fs, path::Path};
 
 /// Name of a copy, and what is replaced by what.
-const FAULTS: [(&str, &[(&str, &str)]); 4] = [
+const FAULTS: [(&str, &[(&str, &str)]); 5] = [
     // Who waits for a place is not told of one: the permit is lost with the unroll.
     (
         "lost",
@@ -31,6 +31,14 @@ const FAULTS: [(&str, &[(&str, &str)]); 4] = [
     (
         "unasked",
         &[("_permit: Some(permit),", "_permit: { drop(permit); None },")],
+    ),
+    // What is only looked at gives its place back.
+    (
+        "careless",
+        &[(
+            "self.receiver.try_recv().ok().map(Held)",
+            "self.receiver.try_recv().ok().map(|mut queued| { queued._permit = None; Held(queued) })",
+        )],
     ),
     // An evicting queue waits for a place like any other.
     (

@@ -191,10 +191,11 @@ impl Config {
         // Bytes go up four to a number where that comes out even.
         let packs = environment.observation.element == ElementType::U8 && len.is_multiple_of(4);
         let number_bytes = if packs { 1 } else { FLOAT_BYTES };
-        let step = (environment.action.len() + environment.mask_len()) as u64
-            + NUMBERS_OF_A_PASS * self.algorithm.epochs as u64;
-        let batch = product(&[steps.saturating_add(columns), len, number_bytes])
+        let step = (environment.action.len() + environment.mask_len()) as u64;
+        let arrays = product(&[steps.saturating_add(columns), len, number_bytes])
             .saturating_add(product(&[steps, step, FLOAT_BYTES]));
+        let epochs = self.algorithm.epochs as u64;
+        let passes = product(&[NUMBERS_OF_A_PASS, epochs, steps, FLOAT_BYTES]);
         let minibatch = steps.div_ceil(self.algorithm.minibatches.max(1) as u64);
         // Each number that is kept has a gradient; what nothing is learnt from is kept by no one.
         let rows = minibatch.saturating_mul(2);
@@ -206,7 +207,9 @@ impl Config {
                     "parameters, gradients and moments",
                     product(&[PARAMETERS_ON_DEVICE + u64::from(has_target), payload]),
                 ),
-                ("the batch", batch),
+                ("the batch", arrays.saturating_add(passes)),
+                // Staged while this one is trained on.
+                ("the next batch", arrays),
                 ("activations", product(&[rows, kept, FLOAT_BYTES])),
             ],
         }
@@ -273,6 +276,7 @@ mod tests {
             9 * parameters,
             // 100 steps and 10 bootstrap states of 4 numbers; an action, and 6 numbers in each of 3 passes.
             4 * (110 * 4 + 100 * (1 + 6 * 3)),
+            4 * (110 * 4 + 100),
             // A minibatch of 50 steps, with gradients: 4 numbers seen, 8 units before and after ReLU in each of two torsos.
             4 * 2 * 50 * (4 + 2 * 2 * 8),
         ];

@@ -31,6 +31,23 @@ pub struct QueueSender<T> {
 pub struct QueueReceiver<T> {
     receiver: Receiver<Queued<T>>,
     capacity_unrolls: usize,
+    evicts: bool,
+}
+
+/// An unroll that the trainer looks at and has not taken: it still has its place.
+#[derive(Debug)]
+pub struct Held<T>(Queued<T>);
+
+impl<T> Held<T> {
+    /// The unroll.
+    pub fn item(&self) -> &T {
+        &self.0.item
+    }
+
+    /// Takes it, which frees its place.
+    pub fn take(self) -> T {
+        self.0.item
+    }
 }
 
 /// The queue takes no more; the unroll comes back.
@@ -76,6 +93,7 @@ fn make<T>(capacity_unrolls: usize, evicts: bool) -> (QueueSender<T>, QueueRecei
         QueueReceiver {
             receiver,
             capacity_unrolls,
+            evicts,
         },
     )
 }
@@ -96,6 +114,7 @@ impl<T> Clone for QueueReceiver<T> {
         Self {
             receiver: self.receiver.clone(),
             capacity_unrolls: self.capacity_unrolls,
+            evicts: self.evicts,
         }
     }
 }
@@ -175,15 +194,30 @@ impl<T> QueueReceiver<T> {
         }
     }
 
+    /// The oldest unroll, which keeps its place, if there is one. None of a queue that evicts: that may still drop it.
+    #[must_use]
+    pub fn hold(&self) -> Option<Held<T>> {
+        if self.evicts {
+            return None;
+        }
+        self.receiver.try_recv().ok().map(Held)
+    }
+
     /// Drops all that waits and says how many unrolls that were.
     #[must_use]
     pub fn clear(&self) -> u64 {
         self.receiver.try_iter().map(|_| 1).sum()
     }
 
-    /// Share of the places that are taken, 0 to 1.
+    /// Share of the places that are taken, 0 to 1, but for those of unrolls that are held.
     #[must_use]
     pub fn fill(&self) -> f64 {
-        self.receiver.len() as f64 / self.capacity_unrolls.max(1) as f64
+        self.share(self.receiver.len())
+    }
+
+    /// The same of so many unrolls.
+    #[must_use]
+    pub fn share(&self, unrolls: usize) -> f64 {
+        unrolls as f64 / self.capacity_unrolls.max(1) as f64
     }
 }

@@ -58,6 +58,27 @@ pub struct Batch {
     pub reused: bool,
 }
 
+/// How large a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// T.
+    pub t: usize,
+    /// B: environments of all unrolls together.
+    pub columns: usize,
+    /// T * B, void rows included.
+    pub steps: usize,
+    /// Steps that were truncated, and have a final observation.
+    pub finals: usize,
+}
+
+impl Extent {
+    /// Rows of observations: steps, bootstrap states and final states.
+    #[must_use]
+    pub fn observation_rows(&self) -> usize {
+        self.steps + self.columns + self.finals
+    }
+}
+
 impl Batch {
     /// Forgets the content and keeps the buffers.
     pub fn clear(&mut self) {
@@ -83,13 +104,18 @@ impl Batch {
         self.rewards.len()
     }
 
-    /// Rows of observations: steps, bootstrap states and final states.
+    /// How large it is.
     #[must_use]
-    pub fn observation_rows(&self) -> usize {
-        self.steps() + self.columns + self.final_rows.len()
+    pub fn extent(&self) -> Extent {
+        Extent {
+            t: self.t,
+            columns: self.columns,
+            steps: self.steps(),
+            finals: self.final_rows.len(),
+        }
     }
 
-    /// Replaces the content by `members`. All have the extent `shape`, which [`Unroll::new`] checks.
+    /// Replaces the content by `members`, which all have the extent `shape` ([`Unroll::new`] checks that).
     pub fn assemble(&mut self, members: &[Member<'_>], shape: RolloutShape) {
         self.clear();
         let width = shape.environments;
@@ -119,7 +145,15 @@ impl Batch {
         }
         self.actors
             .extend(members.iter().map(|member| member.actor));
-        let changes = parts().any(|part| !part.step_versions.is_empty());
+        self.date(members, shape);
+    }
+
+    /// Makes the same members as old as they are by now.
+    pub fn date(&mut self, members: &[Member<'_>], shape: RolloutShape) {
+        self.lags.clear();
+        let width = shape.environments;
+        let changes = |member: &Member<'_>| !member.unroll.parts().step_versions.is_empty();
+        let changes = members.iter().any(changes);
         let rows = if changes { shape.unroll_length } else { 1 };
         for row in 0..rows {
             for member in members {
@@ -299,7 +333,7 @@ mod tests {
         assert_eq!(batch.weights, [1.0, 1.0, 0.5, 0.5].repeat(3));
         batch.weigh(|_| 1.0);
         assert!(batch.weights.is_empty());
-        assert_eq!(batch.observation_rows(), 18);
+        assert_eq!(batch.extent().observation_rows(), 18);
 
         let next = batch.next_values(&observations);
         assert_eq!(

@@ -14,19 +14,28 @@ use bytes::Bytes;
 pub use self::run_loop::TrainerState;
 use self::{
     batch::Batch,
-    update::{UpdateFault, UpdateMetrics, Updater, UpdaterState},
+    update::{Staged, UpdateFault, UpdateMetrics, Updater, UpdaterState},
 };
 
 /// What the trainer's thread needs of an algorithm; tests put a scripted one in its place.
 pub trait PolicyUpdater {
-    /// Trains on `batch`. `progress_remaining` falls from 1 to 0 over the run.
+    /// A batch where the algorithm computes.
+    type Staged;
+
+    /// Brings `batch` there.
+    fn stage(&self, batch: &Batch) -> Self::Staged;
+
+    /// Trains on `batch`, which is there as `staged`. `progress_remaining` falls from 1 to 0 over the run. `meanwhile` may be
+    /// called once, where the host would only wait.
     ///
     /// # Errors
     /// [`UpdateFault`] if a number was not finite; parameters and optimiser are then as before.
     fn update(
         &mut self,
         batch: &Batch,
+        staged: Self::Staged,
         progress_remaining: f64,
+        meanwhile: &mut dyn FnMut(&Self),
     ) -> Result<UpdateMetrics, UpdateFault>;
 
     /// All parameters, little-endian f32 in layout order.
@@ -47,12 +56,20 @@ pub trait PolicyUpdater {
 }
 
 impl PolicyUpdater for Updater {
+    type Staged = Staged;
+
+    fn stage(&self, batch: &Batch) -> Staged {
+        Updater::stage(self, batch)
+    }
+
     fn update(
         &mut self,
         batch: &Batch,
+        staged: Staged,
         progress_remaining: f64,
+        meanwhile: &mut dyn FnMut(&Self),
     ) -> Result<UpdateMetrics, UpdateFault> {
-        Updater::update(self, batch, progress_remaining)
+        self.update_staged(batch, staged, progress_remaining, meanwhile)
     }
 
     fn parameters(&self) -> Bytes {

@@ -1,5 +1,6 @@
 //! The loop of the trainer's thread: collect a batch, drop what grew too old, update, publish, report.
 
+mod ahead;
 mod counting;
 mod following;
 mod parts;
@@ -13,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use springbok_common::{config::Config, version::PolicyVersion};
 
-use self::parts::{Reported, Settings, Taken, Training};
+use self::{
+    ahead::Ahead,
+    parts::{Reported, Settings, Taken, Training},
+};
 pub use self::{
     parts::{Meters, TrainerLinks, TrainerReport},
     saving::{Checkpoints, TrainerState},
@@ -46,7 +50,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Rolled-back updates in a row after which the run ends.
 const NON_FINITE_UPDATES_MAX: u32 = 3;
 
-struct Trainer<U> {
+struct Trainer<U: PolicyUpdater> {
     updater: U,
     links: TrainerLinks,
     settings: Settings,
@@ -57,6 +61,7 @@ struct Trainer<U> {
     round: Vec<(u32, Arrived)>,
     collected: Vec<Taken>,
     batch: Batch,
+    ahead: Ahead<U::Staged>,
     reservoir: Reservoir<Vec<Taken>>,
     tally: Tally,
     steering: Steering,
@@ -92,6 +97,7 @@ pub fn run<U: PolicyUpdater>(
         round: Vec::new(),
         collected: Vec::new(),
         batch: Batch::default(),
+        ahead: Ahead::default(),
         reservoir: Reservoir::new(
             config.learner.reservoir_batches,
             config.learner.reuse,
@@ -114,8 +120,8 @@ pub fn run<U: PolicyUpdater>(
     let past = trainer.resume();
     trainer.publish(past);
     let outcome = trainer.train_until_done();
-    let incomplete = (trainer.collected.len() + trainer.round.len()) as u64;
-    trainer.links.books.lock().ledger.discard(incomplete);
+    let incomplete = trainer.collected.len() + trainer.round.len() + trainer.ahead.unrolls();
+    trainer.links.books.lock().ledger.discard(incomplete as u64);
     trainer.links.metrics.close(outcome.is_ok())?;
     let saved = trainer.save_last(outcome.is_ok());
     outcome?;
@@ -191,7 +197,10 @@ impl<U: PolicyUpdater> Trainer<U> {
                 return Ok(false);
             }
             let asked = Instant::now();
-            let taken = self.links.queue.take(POLL);
+            let taken = match self.ahead.take() {
+                Some(arrived) => Ok(arrived),
+                None => self.links.queue.take(POLL),
+            };
             if self.tally.updates > 0 || !self.collected.is_empty() {
                 // Before the first unroll the actors are still starting: that says nothing about their speed.
                 self.tally.waiting += asked.elapsed();
@@ -280,23 +289,41 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.tally.busy += begun.elapsed();
     }
 
+    /// Updates with `taken`, put together now or while the last update was computed.
+    fn update(
+        &mut self,
+        taken: &[Taken],
+        training: Training,
+    ) -> Result<UpdateMetrics, UpdateFault> {
+        let (unrolls, shape) = (self.settings.batch_unrolls, self.settings.rollout);
+        let members: Vec<Member<'_>> = taken.iter().map(Taken::member).collect();
+        let ahead = match training {
+            Training::First => self.ahead.exchange(taken, &mut self.batch),
+            Training::Again => None,
+        };
+        let staged = if let Some(staged) = ahead {
+            self.batch.date(&members, shape);
+            staged
+        } else {
+            self.batch.assemble(&members, shape);
+            self.updater.stage(&self.batch)
+        };
+        self.batch.reused = training == Training::Again;
+        self.batch.weigh(|lag| self.steering.weight(lag) as f32);
+        let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
+        let (ahead, queue) = (&mut self.ahead, &self.links.queue);
+        // In lock-step nothing comes before this update is published.
+        let mut meanwhile =
+            |updater: &U| ahead.prepare(queue, unrolls, shape, |batch| updater.stage(batch));
+        self.updater
+            .update(&self.batch, staged, (1.0 - done).max(0.0), &mut meanwhile)
+    }
+
     /// One update; says whether it was made.
     fn train(&mut self, taken: &[Taken], training: Training) -> Result<bool, LearnerError> {
         let begun = Instant::now();
         self.steering.odometer.read(begun, self.env_steps());
-        let unrolls: Vec<_> = taken
-            .iter()
-            .map(|taken| Member {
-                unroll: &taken.unroll,
-                lag: taken.lag,
-                actor: taken.actor,
-            })
-            .collect();
-        self.batch.assemble(&unrolls, self.settings.rollout);
-        self.batch.reused = training == Training::Again;
-        self.batch.weigh(|lag| self.steering.weight(lag) as f32);
-        let done = self.tally.trained_steps as f64 / self.settings.total_steps.max(1) as f64;
-        let outcome = self.updater.update(&self.batch, (1.0 - done).max(0.0));
+        let outcome = self.update(taken, training);
         // Ledger and gate have settled what is trained on again.
         let unsettled = match training {
             Training::First => taken,
@@ -319,7 +346,7 @@ impl<U: PolicyUpdater> Trainer<U> {
                 self.tally.health(metrics.ess_prox, metrics.clip_fraction);
                 self.reported.ess = metrics.ess_prox;
                 self.reported.clip_fraction = metrics.clip_fraction;
-                self.tally.queue(self.links.queue.fill());
+                self.tally.queue(self.queue_fill());
                 let mut row = if self.links.metrics.is_silent() {
                     Row::default()
                 } else {
@@ -387,6 +414,12 @@ impl<U: PolicyUpdater> Trainer<U> {
         self.timeline.publish(self.version, Instant::now());
     }
 
+    /// Share of the queue's places that are taken.
+    fn queue_fill(&self) -> f64 {
+        let queue = &self.links.queue;
+        queue.fill() + queue.share(self.ahead.unrolls())
+    }
+
     fn env_steps(&self) -> u64 {
         let produced = self.links.books.lock().ledger.counts().produced;
         produced * self.settings.rollout.steps() as u64
@@ -410,7 +443,7 @@ impl<U: PolicyUpdater> Trainer<U> {
             lag_p95: lag.p95,
             ess: self.reported.ess,
             clip_fraction: self.reported.clip_fraction,
-            queue_fill: self.links.queue.fill(),
+            queue_fill: self.queue_fill(),
             actors: self.links.books.lock().roster.present() as u64,
             wall_s: self.wall().as_secs_f64(),
         };
@@ -439,7 +472,7 @@ impl<U: PolicyUpdater> Trainer<U> {
         let shares = self.tally.time_shares();
         row.set_time(&shares);
         row.set(Metric::UpdateSeconds, elapsed.as_secs_f64());
-        row.set(Metric::QueueFill, self.links.queue.fill());
+        row.set(Metric::QueueFill, self.queue_fill());
         if let Some(bytes) = self.updater.device_memory_bytes() {
             row.set(Metric::DeviceMemory, bytes as f64);
         }

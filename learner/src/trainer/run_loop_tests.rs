@@ -1,7 +1,10 @@
 //! The trainer's loop with a scripted updater: no network, no device.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +41,10 @@ use crate::{
 
 /// Fails at the updates whose numbers it is given, as given, and otherwise counts up its parameters.
 struct Scripted {
+    /// Whether it computes elsewhere, so that there is time for the next batch.
+    elsewhere: bool,
+    /// How often a batch was staged.
+    staged: Arc<AtomicUsize>,
     faults: Vec<(u32, UpdateFault)>,
     calls: u32,
     parameters: u8,
@@ -46,7 +53,29 @@ struct Scripted {
 }
 
 impl PolicyUpdater for Scripted {
-    fn update(&mut self, batch: &Batch, remaining: f64) -> Result<UpdateMetrics, UpdateFault> {
+    type Staged = Batch;
+
+    fn stage(&self, batch: &Batch) -> Batch {
+        self.staged.fetch_add(1, Ordering::Relaxed);
+        batch.clone()
+    }
+
+    fn update(
+        &mut self,
+        batch: &Batch,
+        staged: Batch,
+        remaining: f64,
+        meanwhile: &mut dyn FnMut(&Self),
+    ) -> Result<UpdateMetrics, UpdateFault> {
+        let alike = |left: &Batch, right: &Batch| {
+            left.extent() == right.extent()
+                && left.observations == right.observations
+                && left.actors == right.actors
+        };
+        assert!(alike(&staged, batch));
+        if self.elsewhere {
+            meanwhile(self);
+        }
         assert_eq!(batch.steps(), 16);
         assert!((0.0..=1.0).contains(&remaining));
         self.calls += 1;
@@ -90,6 +119,7 @@ impl PolicyUpdater for Scripted {
 }
 
 struct Outcome {
+    staged: usize,
     /// Version and parameters of the newest checkpoint.
     checkpoint: Option<(PolicyVersion, Vec<u8>)>,
     weights: Vec<f32>,
@@ -108,7 +138,26 @@ async fn train(config: Config, fails_at: Vec<u32>, unrolls: u64) -> Outcome {
     train_with(config, faults, unrolls).await
 }
 
+/// The same with any faults. Whether the next batch is put together during an update makes no difference.
 async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u64) -> Outcome {
+    let here = train_somewhere(config.clone(), faults.clone(), unrolls, false).await;
+    let elsewhere = train_somewhere(config, faults, unrolls, true).await;
+    assert_eq!(elsewhere.counts, here.counts);
+    assert_eq!(elsewhere.weights, here.weights);
+    let lag = |outcome: &Outcome| {
+        let report = outcome.result.as_ref().ok();
+        report.map(|report| report.tally.lag.summary().mean)
+    };
+    assert_eq!(lag(&elsewhere), lag(&here));
+    elsewhere
+}
+
+async fn train_somewhere(
+    config: Config,
+    faults: Vec<(u32, UpdateFault)>,
+    unrolls: u64,
+    elsewhere: bool,
+) -> Outcome {
     let agreement = testing::agreement();
     let fence = Fence {
         run_id: RunId::random(),
@@ -171,17 +220,24 @@ async fn train_with(config: Config, faults: Vec<(u32, UpdateFault)>, unrolls: u6
         resume: None,
     };
     let weights = Arc::new(Mutex::new(Vec::new()));
+    let staged = Arc::new(AtomicUsize::new(0));
     let updater = Scripted {
+        elsewhere,
+        staged: Arc::clone(&staged),
         faults,
         calls: 0,
         parameters: 0,
         weights: Arc::clone(&weights),
     };
+    let left = links.queue.clone();
     let result = run_loop::run(updater, &config, links);
-    let books = books.lock();
+    let mut books = books.lock();
+    // As the learner does.
+    books.ledger.discard(left.clear());
     books.ledger.check().unwrap();
     let newest = checkpoint::look(directory.path()).ok();
     Outcome {
+        staged: staged.load(Ordering::Relaxed),
         checkpoint: newest.map(|(_, newest)| {
             let parameters = newest.updater.parameters.0.to_vec();
             (newest.trainer.version, parameters)
@@ -213,6 +269,8 @@ async fn each_batch_makes_a_version_and_a_line() {
         (report.version, report.tally.trained_steps),
         (PolicyVersion(3), 48)
     );
+    // Each batch is staged once, the second and third of them while another is trained on.
+    assert_eq!(outcome.staged, 3);
     // The seventh unroll makes no batch.
     assert_eq!((outcome.counts.trained, outcome.counts.discarded), (6, 1));
     let shelf = outcome.publications.borrow().clone().unwrap();
@@ -279,7 +337,7 @@ async fn three_in_a_row_end_the_run_with_70_and_the_last_good_parameters() {
     let shelf = outcome.publications.borrow().clone().unwrap();
     let newest = shelf.newest();
     assert_eq!(newest.version(), PolicyVersion(1));
-    assert_eq!((outcome.counts.evicted, outcome.counts.queued), (6, 4));
+    assert_eq!((outcome.counts.evicted, outcome.counts.discarded), (6, 4));
 }
 
 #[tokio::test]
@@ -419,7 +477,7 @@ async fn the_run_ends_at_its_steps_or_its_return() {
     let threshold = report.tally.threshold.unwrap();
     assert_eq!((report.tally.episodes, threshold.mean_return), (20, 1.0));
     assert_eq!(threshold.env_steps, 40 * 8);
-    assert_eq!(outcome.counts.queued, 20);
+    assert_eq!(outcome.counts.discarded, 20);
 }
 
 #[tokio::test]

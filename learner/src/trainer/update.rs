@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub use outcome::{UpdateFault, UpdateMetrics};
 pub use phasic::AuxiliaryMetrics;
 pub use settings::{CriticKind, UpdateConfig};
+pub use staged::Staged;
 pub use state::{StateFault, UpdaterState};
 pub use trust_region::TrustRegionMetrics;
 
@@ -43,8 +44,7 @@ use self::{
     forward::Evaluation,
     minibatch::Tracking,
     objective::Memory,
-    outcome::{ReadBack, Trace},
-    staged::Staged,
+    outcome::{ReadBack, ReadingBack, Trace},
     statistics::Statistics,
     targets::Targets,
 };
@@ -90,7 +90,8 @@ type Plan = Vec<Vec<Vec<usize>>>;
 
 /// What an update works on besides the model.
 struct Material<'a> {
-    staged: Staged<'a>,
+    batch: &'a Batch,
+    staged: Staged,
     /// [T, B]: as they are learnt from.
     rewards: Vec<f32>,
     /// [T, B]: which rows there is something to learn from.
@@ -105,6 +106,16 @@ struct Rates {
     entropy: f64,
     /// Weight of the penalty on the divergence, if there is one.
     penalty: Option<f64>,
+}
+
+/// What was asked of the device for an update.
+struct Computed {
+    result: ReadingBack,
+    rates: Rates,
+    region: Option<TrustRegionMetrics>,
+    /// The penalised divergence after all steps, in nats.
+    divergence: Option<f64>,
+    auxiliary: Option<AuxiliaryMetrics>,
 }
 
 impl Updater {
@@ -191,6 +202,22 @@ impl Updater {
         batch: &Batch,
         progress_remaining: f64,
     ) -> Result<UpdateMetrics, UpdateFault> {
+        let staged = self.stage(batch);
+        self.update_staged(batch, staged, progress_remaining, &mut |_| ())
+    }
+
+    /// The same with `staged`, the arrays of `batch` on the device. If that is not the processor, `meanwhile` is called
+    /// once while it computes: the host would only wait.
+    ///
+    /// # Errors
+    /// [`UpdateFault`] if nothing was changed.
+    pub fn update_staged(
+        &mut self,
+        batch: &Batch,
+        staged: Staged,
+        progress_remaining: f64,
+        meanwhile: &mut dyn FnMut(&Self),
+    ) -> Result<UpdateMetrics, UpdateFault> {
         let learnable = batch.learnable(self.config.burn_in);
         if !learnable.contains(&true) {
             return Err(UpdateFault::EmptyBatch);
@@ -199,13 +226,20 @@ impl Updater {
         let material = Material {
             rewards: self.learnt.statistics.rewards(&self.config, batch),
             learnable,
-            staged: self.stage(batch),
+            batch,
+            staged,
         };
         let plan = self.plan(&material);
         let arrival = self.evaluate(&material.staged);
         let targets = self.targets(&material, &arrival);
         self.follow_values(&material, &targets);
-        let result = self.train(&material, &arrival, &targets, &plan, progress_remaining);
+        let computed = self.compute(&material, &arrival, &targets, &plan, progress_remaining);
+        let result = computed.and_then(|computed| {
+            if !device::is_processor(&self.device) {
+                meanwhile(self);
+            }
+            self.conclude(&material, &arrival, &targets, computed)
+        });
         device::insist(&self.device);
         if result.is_err() {
             (self.learnt, self.rng) = before;
@@ -225,7 +259,7 @@ impl Updater {
             let rows = 0..material.learnable.len();
             rows.filter(|&row| material.learnable[row]).collect()
         } else {
-            (0..material.staged.batch.columns).collect()
+            (0..material.batch.columns).collect()
         };
         let size = units.len().div_ceil(self.config.minibatches.max(1)).max(1);
         (0..epochs)
@@ -250,15 +284,15 @@ impl Updater {
         }
     }
 
-    /// Runs the plan; its result counts only if all numbers are finite.
-    fn train(
+    /// Tells the device all that it has to do for the plan, and asks for what comes of it.
+    fn compute(
         &mut self,
         material: &Material<'_>,
         arrival: &Evaluation,
         targets: &Targets,
         plan: &Plan,
         progress_remaining: f64,
-    ) -> Result<UpdateMetrics, UpdateFault> {
+    ) -> Result<Computed, UpdateFault> {
         let rates = self.rates(progress_remaining);
         let region = self.improve(material, arrival, targets, plan, &rates);
         let trace = self.optimise(material, arrival, targets, plan, &rates);
@@ -270,14 +304,33 @@ impl Updater {
         self.remember(divergence);
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
-        let result = trace.read_back(&self.learnt.model);
-        let metrics = self.metrics(material, arrival, targets, &result, &rates)?;
+        Ok(Computed {
+            result: trace.read_back(&self.learnt.model),
+            rates,
+            region,
+            divergence,
+            auxiliary: auxiliary?,
+        })
+    }
+
+    /// Waits for what was computed, which counts only if all numbers are finite.
+    fn conclude(
+        &mut self,
+        material: &Material<'_>,
+        arrival: &Evaluation,
+        targets: &Targets,
+        computed: Computed,
+    ) -> Result<UpdateMetrics, UpdateFault> {
+        let result = computed.result.finish();
+        let region = computed.region;
+        let metrics = self.metrics(material, arrival, targets, &result, &computed.rates)?;
         let metrics = UpdateMetrics {
-            kl: divergence
+            kl: computed
+                .divergence
                 .or(region.map(|region| region.kl))
                 .unwrap_or(f64::NAN),
             trust_region: region,
-            auxiliary: auxiliary?,
+            auxiliary: computed.auxiliary,
             ..metrics
         };
         if !result.parameters().iter().all(|own| own.is_finite()) {
@@ -333,7 +386,7 @@ impl Updater {
         result: &ReadBack,
         rates: &Rates,
     ) -> Result<UpdateMetrics, UpdateFault> {
-        let batch = material.staged.batch;
+        let batch = material.batch;
         let losses = result.losses();
         let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(losses)?;
         let mut current = arrival.log_probs.clone();

@@ -34,4 +34,4 @@ macro_rules! faulty {
     };
 }
 
-faulty!(lost twice unasked waits);
+faulty!(lost twice unasked waits careless);

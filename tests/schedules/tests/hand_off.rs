@@ -23,6 +23,7 @@ macro_rules! scenarios {
     ($module:ident, $hand_off:path) => {
         mod $module {
             use std::{
+                collections::VecDeque,
                 sync::{
                     Arc,
                     atomic::{AtomicBool, Ordering},
@@ -31,7 +32,9 @@ macro_rules! scenarios {
             };
 
             use shuttle::{future::block_on, sync::Mutex, thread};
-            use $hand_off::{NothingToTake, QueueReceiver, QueueSender, evicting_queue, queue};
+            use $hand_off::{
+                Held, NothingToTake, QueueReceiver, QueueSender, evicting_queue, queue,
+            };
 
             /// Longer than anything.
             const ENDLESS: Duration = Duration::MAX;
@@ -100,14 +103,41 @@ macro_rules! scenarios {
                 }
             }
 
+            /// The same, but looks at what waits before it takes it.
+            fn look_ahead(receiver: &QueueReceiver<u32>, fates: &Fates) {
+                let (mut held, mut last) = (VecDeque::new(), [0; 10]);
+                loop {
+                    held.extend(receiver.hold());
+                    held.extend(receiver.hold());
+                    let waiting = receiver.fill() + receiver.share(held.len());
+                    assert!(waiting <= 1.0, "more than there are places");
+                    let item = match held.pop_front().map(Held::take) {
+                        Some(item) => item,
+                        None => match receiver.take(ENDLESS) {
+                            Ok(item) => item,
+                            Err(_) => break,
+                        },
+                    };
+                    let producer = (item / 10) as usize;
+                    assert!(item > last[producer], "out of order");
+                    last[producer] = item;
+                    fates.one(item);
+                }
+            }
+
             fn items(producer: u32, count: u32) -> Vec<u32> {
                 (1..=count).map(|number| producer * 10 + number).collect()
             }
 
-            fn run(
+            fn run(ends: (QueueSender<u32>, QueueReceiver<u32>), counts: (u32, u32), closes: bool) {
+                run_with(ends, counts, closes, consume);
+            }
+
+            fn run_with(
                 (sender, receiver): (QueueSender<u32>, QueueReceiver<u32>),
                 (producers, each): (u32, u32),
                 closes: bool,
+                consume: fn(&QueueReceiver<u32>, &Fates),
             ) {
                 let fates = Fates::default();
                 let (closing, closed) = (
@@ -152,6 +182,10 @@ macro_rules! scenarios {
 
             pub fn closing() {
                 run(queue(1), (2, 2), true);
+            }
+
+            pub fn looking_ahead() {
+                run_with(queue(2), (3, 2), false, look_ahead);
             }
 
             pub fn evicting() {
@@ -214,10 +248,11 @@ macro_rules! scenarios {
                 assert_eq!(receiver.fill(), 0.0);
             }
 
-            pub const ALL: [(&str, fn()); 7] = [
+            pub const ALL: [(&str, fn()); 8] = [
                 ("smallest", smallest),
                 ("waiting", waiting),
                 ("closing", closing),
+                ("looking_ahead", looking_ahead),
                 ("evicting", evicting),
                 ("evicting_and_closing", evicting_and_closing),
                 ("evicting_without_trainer", evicting_without_trainer),
@@ -232,6 +267,7 @@ scenarios!(lost, springbok_schedules::lost::hand_off);
 scenarios!(twice, springbok_schedules::twice::hand_off);
 scenarios!(unasked, springbok_schedules::unasked::hand_off);
 scenarios!(waits, springbok_schedules::waits::hand_off);
+scenarios!(careless, springbok_schedules::careless::hand_off);
 
 fn holds(scenario: fn()) {
     shuttle::check_random_with_seed(scenario, 1, schedules());
@@ -246,6 +282,11 @@ fn streams_wait_for_places() {
 #[test]
 fn closing_gives_back_what_waits() {
     holds(real::closing);
+}
+
+#[test]
+fn what_is_looked_at_keeps_its_place() {
+    holds(real::looking_ahead);
 }
 
 #[test]
@@ -285,7 +326,7 @@ fn the_smallest_hand_off_holds_in_order_after_order() {
 }
 
 /// The scenarios that fail.
-fn found(all: [(&'static str, fn()); 7]) -> Vec<&'static str> {
+fn found(all: [(&'static str, fn()); 8]) -> Vec<&'static str> {
     let fails = |scenario: fn()| {
         // What a failed check leaves behind stays in its thread.
         let check = thread::spawn(move || shuttle::check_random_with_seed(scenario, 1, 1_000));
@@ -310,6 +351,10 @@ fn planted_faults_are_found() {
     assert!(
         found(waits::ALL).contains(&"evicting_without_trainer"),
         "waiting for the trainer"
+    );
+    assert!(
+        found(careless::ALL).contains(&"looking_ahead"),
+        "a place given back too early"
     );
     assert!(found(real::ALL).is_empty());
 }

@@ -91,6 +91,7 @@ pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> 
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
         staged: updater.stage(batch),
+        batch,
     }
 }
 
@@ -152,9 +153,10 @@ fn the_first_minibatch_sees_the_policy_of_arrival() {
         let arrival = updater.evaluate(&updater.stage(&batch));
         let material = material(&updater, &batch);
         let targets = updater.targets(&material, &arrival);
-        let metrics = updater
-            .train(&material, &arrival, &targets, &plan, 1.0)
-            .unwrap();
+        let computed = updater.compute(&material, &arrival, &targets, &plan, 1.0);
+        let computed = computed.unwrap();
+        let metrics = updater.conclude(&material, &arrival, &targets, computed);
+        let metrics = metrics.unwrap();
         assert_eq!(metrics.clip_fraction, 0.0);
         assert!(metrics.approx_kl.abs() < 1e-12, "{}", metrics.approx_kl);
         assert!((metrics.ess_behaviour - metrics.ess_prox).abs() < 1e-6);

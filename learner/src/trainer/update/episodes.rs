@@ -125,6 +125,7 @@ fn two_episodes_in_one_column_do_not_know_of_each_other() {
             rewards: batch.rewards.clone(),
             learnable: batch.learnable(0),
             staged: updater.stage(&batch),
+            batch: &batch,
         };
         let arrival = updater.evaluate(&updater.stage(&batch));
         let values = values_by_hand(&updater, &batch);

@@ -10,6 +10,7 @@ use super::{
     Updater,
     staged::{Staged, StagedMemory, read},
 };
+use crate::trainer::batch::Extent;
 
 /// The learner's opinion of a batch.
 pub(super) struct Evaluation {
@@ -51,8 +52,8 @@ impl Evaluation {
 
 impl Updater {
     /// One pass without gradients over all observation rows, and one read-back; as much again for a target network.
-    pub(super) fn evaluate(&self, staged: &Staged<'_>) -> Evaluation {
-        let steps = staged.batch.steps();
+    pub(super) fn evaluate(&self, staged: &Staged) -> Evaluation {
+        let steps = staged.extent.steps;
         let pass = self.pass(&self.learnt.model.valid(), staged);
         let taken = self.taken(staged, pass.parameters.clone());
         let chosen = |values| of_actions(values, staged.actions.clone());
@@ -76,18 +77,18 @@ impl Updater {
     }
 
     /// log pi of the taken actions [T * B] for distributions with these parameters [T * B, P].
-    fn taken(&self, staged: &Staged<'_>, parameters: Tensor<2>) -> Tensor<1> {
+    fn taken(&self, staged: &Staged, parameters: Tensor<2>) -> Tensor<1> {
         let distribution = Distribution::new(&self.actions, parameters, staged.mask());
         distribution.log_prob(staged.actions.clone())
     }
 
     /// What `model`, which tracks no gradients, says about a batch.
-    pub(super) fn pass(&self, model: &ActorCritic, staged: &Staged<'_>) -> Pass {
+    pub(super) fn pass(&self, model: &ActorCritic, staged: &Staged) -> Pass {
         let (outputs, finals) = match &staged.memory {
             None => (pass_rows(model, staged), None),
             Some(memory) => pass_sequence(model, staged, memory),
         };
-        let of_steps = |tensor: Tensor<2>| tensor.narrow(0, 0, staged.batch.steps());
+        let of_steps = |tensor: Tensor<2>| tensor.narrow(0, 0, staged.extent.steps);
         Pass {
             parameters: of_steps(outputs.parameters),
             values: match finals {
@@ -100,8 +101,8 @@ impl Updater {
 }
 
 /// Without memory each row stands for itself.
-fn pass_rows(model: &ActorCritic, staged: &Staged<'_>) -> Unrolled {
-    let rows = staged.batch.observation_rows();
+fn pass_rows(model: &ActorCritic, staged: &Staged) -> Unrolled {
+    let rows = staged.extent.observation_rows();
     let part = |first: usize| {
         let own = EVALUATION_ROWS_MAX.min(rows - first);
         model.outputs(staged.observations(first, own))
@@ -114,22 +115,27 @@ fn pass_rows(model: &ActorCritic, staged: &Staged<'_>) -> Unrolled {
 /// memory from before the reset. Values of the final states come apart.
 fn pass_sequence(
     model: &ActorCritic,
-    staged: &Staged<'_>,
+    staged: &Staged,
     memory: &StagedMemory,
 ) -> (Unrolled, Option<Tensor<1>>) {
-    let batch = staged.batch;
-    let rows = batch.steps() + batch.columns;
+    let Extent {
+        t,
+        columns,
+        steps,
+        finals,
+    } = staged.extent;
+    let rows = steps + columns;
     let unrolled = model.unroll(Sequence {
         observations: staged.observations(0, rows),
-        length: batch.t + 1,
+        length: t + 1,
         state: Some(memory.states.clone()),
-        keep: Some(memory.keep.clone().reshape([batch.t + 1, batch.columns])),
+        keep: Some(memory.keep.clone().reshape([t + 1, columns])),
         burn_in: 0,
     });
     let Some(from) = memory.final_rows.clone() else {
         return (unrolled, None);
     };
-    let reached = staged.observations(rows, batch.final_rows.len());
+    let reached = staged.observations(rows, finals);
     let states = unrolled.states.clone();
     let states = states.map(|states| states.select(0, from));
     let values = model.values_after(reached, states);

@@ -50,6 +50,7 @@ fn a_gpu_trains_as_the_processor_does_until_it_is_lost() {
     });
     timed("gradients", || same_gradients(case, &device));
     let mut trained = timed("two updates", || two_updates(case, &device));
+    timed("the next batch meanwhile", || meanwhile(case, &device));
     timed("a rehearsal", || rehearse(case, &mut trained));
     timed("memory", || memory_stays(case, &mut trained));
     let state = trained.state();
@@ -156,12 +157,42 @@ fn rehearse(case: &Value, trained: &mut Updater) {
     assert!(before == after);
 }
 
-/// Updates take no more memory once all of their buffers are there.
+/// Batches that are staged while another is trained on teach the same, bit for bit, and cross as often.
+fn meanwhile(case: &Value, device: &Device) {
+    let batches = [0.0, 0.5, -0.5, 1.0].map(|shift: f32| {
+        let mut batch = batch(case);
+        batch.rewards.iter_mut().for_each(|reward| *reward += shift);
+        batch
+    });
+    let (mut expected, mut got) = (updater(case, device), updater(case, device));
+    let mut next = Some(got.stage(&batches[0]));
+    for (index, batch) in batches.iter().enumerate() {
+        staged::crossings::take();
+        expected.update(batch, 1.0).unwrap();
+        let apart = staged::crossings::take();
+        let staged = next.take().unwrap();
+        let following = &batches[(index + 1) % batches.len()];
+        got.update_staged(batch, staged, 1.0, &mut |updater| {
+            assert!(next.is_none(), "called once");
+            next = Some(updater.stage(following));
+        })
+        .unwrap();
+        assert_eq!(staged::crossings::take(), apart);
+        assert!(got.parameters() == expected.parameters(), "batch {index}");
+    }
+}
+
+/// Updates take no more memory once all of their buffers are there, also of the batch that comes next.
 fn memory_stays(case: &Value, trained: &mut Updater) {
     let batch = batch(case);
+    let mut next = Some(trained.stage(&batch));
     let mut train = |updates: u32| {
         for _ in 0..updates {
-            trained.update(&batch, 1.0).unwrap();
+            let staged = next.take().unwrap();
+            let mut stage = |updater: &Updater| next = Some(updater.stage(&batch));
+            trained
+                .update_staged(&batch, staged, 1.0, &mut stage)
+                .unwrap();
         }
         trained.device_memory_bytes().unwrap()
     };

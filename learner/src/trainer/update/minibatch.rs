@@ -222,7 +222,7 @@ impl Updater {
         targets: &Targets,
         rows: &[usize],
     ) -> [Vec<f32>; NUMBERS] {
-        let batch = material.staged.batch;
+        let batch = material.batch;
         let pick = |source: &[f32]| rows.iter().map(|&row| source[row]).collect::<Vec<_>>();
         let mut advantages = pick(&targets.advantages);
         if self.config.advantage_normalisation == AdvantageNormalisation::Minibatch {
@@ -284,7 +284,7 @@ impl Updater {
                 sequence: None,
             };
         }
-        let batch = material.staged.batch;
+        let batch = material.batch;
         let steps: Vec<usize> = (0..batch.t)
             .flat_map(|t| units.iter().map(move |&column| t * batch.columns + column))
             .collect();
@@ -321,7 +321,7 @@ impl Updater {
         else {
             return Input::Rows(tracking.of(staged.picked_observations(indices.rows.clone())));
         };
-        let (length, columns) = (staged.batch.t, chosen.columns.len());
+        let (length, columns) = (staged.extent.t, chosen.columns.len());
         let steps = || sequence.steps.clone();
         let state = memory.states.clone().select(0, sequence.columns.clone());
         let keep = memory.keep.clone().select(0, steps());

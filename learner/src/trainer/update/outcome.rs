@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use burn::tensor::Tensor;
 use springbok_common::policy::{ActorCritic, flatten};
 
-use super::{AuxiliaryMetrics, TrustRegionMetrics, staged::read};
+use super::{AuxiliaryMetrics, TrustRegionMetrics, staged::Reading};
 use crate::algorithm::{
     health::{self, Health, LagRow, Samples},
     surrogate::{SurrogateConfig, SurrogateKind},
@@ -98,6 +98,14 @@ pub(super) struct Trace {
     pub(super) epochs: usize,
 }
 
+/// What an update left, on its way to the host.
+pub(super) struct ReadingBack {
+    numbers: Reading,
+    log_probs: Range<usize>,
+    rows: Vec<usize>,
+    epochs: usize,
+}
+
 /// What an update left, on the host.
 pub(super) struct ReadBack {
     /// Losses, log pi, parameters.
@@ -110,14 +118,26 @@ pub(super) struct ReadBack {
 }
 
 impl Trace {
-    /// The one read-back at the end of an update: with the parameters of `model`.
-    pub(super) fn read_back(self, model: &ActorCritic) -> ReadBack {
+    /// Begins the one read-back at the end of an update: with the parameters of `model`.
+    pub(super) fn read_back(self, model: &ActorCritic) -> ReadingBack {
         let losses = LOSSES * self.losses.len();
         let parts = self.losses.into_iter().chain(self.log_probs);
         let parts = parts.chain([flatten(model)]).collect();
-        ReadBack {
-            numbers: read(Tensor::cat(parts, 0)),
+        ReadingBack {
+            numbers: Reading::begin(Tensor::cat(parts, 0)),
             log_probs: losses..losses + self.rows.len(),
+            rows: self.rows,
+            epochs: self.epochs,
+        }
+    }
+}
+
+impl ReadingBack {
+    /// Waits until the device has done all of the update.
+    pub(super) fn finish(self) -> ReadBack {
+        ReadBack {
+            numbers: self.numbers.finish(),
+            log_probs: self.log_probs,
             rows: self.rows,
             epochs: self.epochs,
         }

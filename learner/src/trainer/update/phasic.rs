@@ -113,7 +113,7 @@ impl Phase {
 
 impl Stored {
     fn of(material: &Material<'_>, targets: &Targets) -> Self {
-        let batch = material.staged.batch.clone();
+        let batch = material.batch.clone();
         Self {
             batch: Batch {
                 actions: Actions::default(),
@@ -131,6 +131,7 @@ impl Stored {
             rewards: Vec::new(),
             learnable: self.learnable.clone(),
             staged: updater.stage(&self.batch),
+            batch: &self.batch,
         }
     }
 }

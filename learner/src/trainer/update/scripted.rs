@@ -108,6 +108,7 @@ pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> 
         rewards: batch.rewards.clone(),
         learnable: batch.learnable(0),
         staged: updater.stage(batch),
+        batch,
     }
 }
 

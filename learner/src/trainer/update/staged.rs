@@ -1,7 +1,13 @@
 //! What crosses between host and device. Each array of a batch goes up once, and minibatches are picked from it there.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
 use burn::tensor::{
-    Bool, DType, Device, Int, Tensor, TensorCreationOptions, TensorData, kind::Basic,
+    Bool, DType, Device, ExecutionError, Int, Tensor, TensorCreationOptions, TensorData,
+    Transaction, kind::Basic, read_sync,
 };
 use springbok_common::{
     arrays::{ActionsRef, ElementsRef},
@@ -10,11 +16,11 @@ use springbok_common::{
 };
 
 use super::Updater;
-use crate::trainer::batch::Batch;
+use crate::trainer::batch::{Batch, Extent};
 
-/// A batch, and its arrays on the device. The tensors are constants: no gradient is asked for.
-pub(super) struct Staged<'a> {
-    pub(super) batch: &'a Batch,
+/// The arrays of a batch on the device. The tensors are constants: no gradient is asked for.
+pub struct Staged {
+    pub(super) extent: Extent,
     observations: Observations,
     /// [T * B, A].
     pub(super) actions: ActionTensor,
@@ -46,9 +52,11 @@ enum Observations {
 }
 
 impl Updater {
-    /// Copies a batch to the device.
-    pub(super) fn stage<'a>(&self, batch: &'a Batch) -> Staged<'a> {
-        let (steps, columns, device) = (batch.steps(), batch.columns, &self.device);
+    /// Copies a batch to the device, for an update with it.
+    #[must_use]
+    pub fn stage(&self, batch: &Batch) -> Staged {
+        let extent = batch.extent();
+        let (steps, columns, device) = (extent.steps, extent.columns, &self.device);
         let memory = (self.network.core != CoreSpec::None).then(|| {
             let shape = [columns, self.network.state_len()];
             let finals = &batch.final_rows;
@@ -60,8 +68,8 @@ impl Updater {
         });
         let observations = batch.observations.slice(0..batch.observations.len());
         Staged {
-            batch,
-            observations: Observations::upload(observations, batch.observation_rows(), device),
+            extent,
+            observations: Observations::upload(observations, extent.observation_rows(), device),
             actions: upload_actions(batch.actions.as_ref(), steps, device),
             mask: upload_mask(&batch.action_masks, steps, device),
             memory,
@@ -69,7 +77,7 @@ impl Updater {
     }
 }
 
-impl Staged<'_> {
+impl Staged {
     /// Observations [count, O] of the rows from `first` on, as floats.
     pub(super) fn observations(&self, first: usize, count: usize) -> Tensor<2> {
         self.observations.narrow(first, count).into_floats()
@@ -208,15 +216,52 @@ pub(super) fn up<const D: usize, K: Basic>(
     Tensor::from_data(data, options)
 }
 
-/// The one way back, which waits for the device. NaN where the values cannot be had, so that the update is undone.
+/// The one way back, which waits for the device.
 pub(super) fn read(tensor: Tensor<1>) -> Vec<f32> {
-    #[cfg(test)]
-    crossings::count(|crossings| crossings.back += 1);
-    let length = tensor.shape().num_elements();
-    tensor
-        .into_data()
-        .try_into_vec()
-        .unwrap_or_else(|_| vec![f32::NAN; length])
+    Reading::begin(tensor).finish()
+}
+
+type Answer = Result<Vec<TensorData>, ExecutionError>;
+
+/// Numbers on their way back. The device has been told to send them; what it is told after that comes after them.
+pub(super) struct Reading {
+    length: usize,
+    state: ReadingState,
+}
+
+enum ReadingState {
+    Arrived(Answer),
+    Awaited(Pin<Box<dyn Future<Output = Answer>>>),
+}
+
+impl Reading {
+    /// Asks the device for `tensor`, and does not wait.
+    pub(super) fn begin(tensor: Tensor<1>) -> Self {
+        #[cfg(test)]
+        crossings::count(|crossings| crossings.back += 1);
+        let length = tensor.shape().num_elements();
+        // Of the ways to read a tensor only a transaction asks when it is first polled and not when it is awaited.
+        let mut answer = Box::pin(Transaction::default().register(tensor).execute_async());
+        let state = match answer
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(answer) => ReadingState::Arrived(answer),
+            Poll::Pending => ReadingState::Awaited(answer),
+        };
+        Self { length, state }
+    }
+
+    /// Waits for the device. NaN where the numbers cannot be had, so that the update is undone.
+    pub(super) fn finish(self) -> Vec<f32> {
+        let answer = match self.state {
+            ReadingState::Arrived(answer) => answer,
+            ReadingState::Awaited(answer) => read_sync(answer),
+        };
+        let data = answer.ok().and_then(|mut data| data.pop());
+        let numbers = data.and_then(|data| data.try_into_vec().ok());
+        numbers.unwrap_or_else(|| vec![f32::NAN; self.length])
+    }
 }
 
 /// How often something crossed on this thread.
@@ -273,6 +318,13 @@ mod tests {
                 back: 2,
             };
             assert_eq!(crossings::take(), expected, "{core}");
+            // What is staged before does not cross again. The processor has no time for anything else.
+            let staged = updater.stage(&batch);
+            assert_eq!(crossings::take().up, arrays);
+            let mut meanwhile = |_: &Updater| panic!("the processor does not wait");
+            let outcome = updater.update_staged(&batch, staged, 1.0, &mut meanwhile);
+            outcome.unwrap();
+            assert_eq!(crossings::take().up, 2 * passes);
         }
     }
 

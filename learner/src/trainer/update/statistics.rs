@@ -101,12 +101,12 @@ impl Updater {
         let Some(observations) = &mut learnt.statistics.observations else {
             return;
         };
-        if material.staged.batch.reused {
+        if material.batch.reused {
             return;
         }
-        let rows = material.staged.batch.steps() * self.network.observation.len();
-        let seen = material.staged.batch.observations.slice(0..rows).to_f32();
-        observations.update(&seen, &material.staged.batch.learnable(0));
+        let rows = material.batch.steps() * self.network.observation.len();
+        let seen = material.batch.observations.slice(0..rows).to_f32();
+        observations.update(&seen, &material.batch.learnable(0));
         learnt.model = learnt
             .model
             .clone()

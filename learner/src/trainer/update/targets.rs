@@ -24,7 +24,7 @@ impl Updater {
     /// Targets and advantages with the values of `evaluation`; where they are corrected for lag, pi is the policy that the
     /// loss takes for the proximal one.
     pub(super) fn targets(&self, material: &Material<'_>, evaluation: &Evaluation) -> Targets {
-        let batch = material.staged.batch;
+        let batch = material.batch;
         let transitions = Transitions {
             rewards: &material.rewards,
             values: &evaluation.values[..batch.steps()],
