@@ -11,8 +11,9 @@ use springbok_learner::{LearnerEvent, Progress as Figures};
 
 use crate::{output, screen::Screen};
 
-/// The shortest time between two plain lines: a log file must stay readable.
-const LINE_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest time between two plain lines: a log file must stay readable. A little less than two seconds, so that of
+/// news that come every two seconds by another clock none is left out.
+const LINE_INTERVAL: Duration = Duration::from_millis(1900);
 
 /// What a run shows while it goes on.
 pub(crate) struct Progress {

@@ -86,6 +86,10 @@ fn usage_faults_exit_64_and_say_which() {
         (&["bench", "--seconds", "0"], "0.001"),
         (&["bench", "environment", "Catch", "--bare"], "--bare"),
         (
+            &["bench", "environment", "rollout"],
+            "bench rollout environment",
+        ),
+        (
             &[
                 "train",
                 "--env",

@@ -22,6 +22,8 @@ use crate::{
 
 /// Most of anything that is counted: far above use, far below overflow.
 const COUNT_MAX: usize = 65_536;
+/// As many as the largest machines have cores.
+const GRADIENT_PARTS_MAX: usize = 1024;
 /// Seconds in a day: longer waits are mistakes, and far longer ones overflow clocks.
 const SECONDS_MAX: u64 = 86_400;
 /// Microseconds in a second: an actor that waits longer for others is idle.
@@ -284,6 +286,11 @@ impl Config {
                 learner.queue_unrolls, learner.batch_unrolls, learner.batch_unrolls
             )
         });
+        faults.at_most(
+            "learner.gradient_parts",
+            learner.gradient_parts,
+            GRADIENT_PARTS_MAX,
+        );
         faults.count("learner.reservoir_batches", learner.reservoir_batches);
         faults.count("learner.reuse", learner.reuse);
         faults.unless(learner.reuse != 1 || learner.reservoir_batches <= 1, || {

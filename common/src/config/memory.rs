@@ -1,6 +1,6 @@
 //! How much a learner can be made to hold, computed from the configuration alone.
 
-use std::fmt;
+use std::{fmt, num::NonZeroUsize, thread::available_parallelism};
 
 use super::{Config, InferencePlace, Objective, Ratio};
 use crate::{
@@ -22,6 +22,8 @@ const GROWTH: u64 = 2;
 /// Copies of the parameters at the trainer: themselves, gradients, two moments, the target, the copy before the update,
 /// each on the device and once more while they are read or written.
 const PARAMETER_COPIES: u64 = 12;
+/// Copies of the parameters for each part of a minibatch: its gradients, and those in one piece.
+const PARAMETER_COPIES_OF_A_PART: u64 = 2;
 /// Batches at the trainer besides the reservoir: the one being assembled and the one being trained.
 const BATCHES: u64 = 2;
 /// A request to act, and its answer: encoded and decoded, and once more on their way.
@@ -119,6 +121,8 @@ impl Config {
             ]);
         let message = self.message_bytes_read_max(agreement) as u64;
         let batches = self.learner.reservoir_batches as u64 + BATCHES;
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        let parts = self.gradient_parts(&agreement.network, cores) as u64;
         let mut terms = vec![
             (
                 "connections",
@@ -147,7 +151,10 @@ impl Config {
             ),
             (
                 "the trainer's parameters",
-                product(&[PARAMETER_COPIES, payload]),
+                product(&[
+                    PARAMETER_COPIES + PARAMETER_COPIES_OF_A_PART * (parts - 1),
+                    payload,
+                ]),
             ),
         ];
         if self.actor.inference == InferencePlace::Central {

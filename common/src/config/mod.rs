@@ -8,6 +8,7 @@ mod section_macro;
 mod check;
 mod layers;
 mod memory;
+mod parts;
 mod preset;
 mod resume;
 mod sections;

@@ -26,6 +26,7 @@ const FREE: &[&str] = &[
 const FREE_WITHOUT_LOCK_STEP: &[&str] = &[
     "actor.count",
     "learner.device",
+    "learner.gradient_parts",
     "checkpoint.enabled",
     "checkpoint.interval_updates",
 ];

@@ -141,6 +141,9 @@ sections! {
         snapshot_encoding: SnapshotEncoding = SnapshotEncoding::F32;
         /// Where the learner computes.
         device: DeviceChoice = DeviceChoice::Auto;
+        /// Parts of a minibatch whose gradients are computed at the same time on the processor, which makes convolutions
+        /// faster; 0 takes as many as there are cores and work for, in lock-step 1. Networks with memory and GPUs take 1.
+        gradient_parts: usize = 0;
         /// Unrolls in one batch, which makes one policy version.
         batch_unrolls: usize = 2;
         /// Unrolls that may wait for the trainer; each adds to the policy lag.

@@ -13,6 +13,7 @@ mod recurrent;
 mod safetensors;
 mod sampling;
 mod statistics;
+mod work;
 
 pub use distribution::{ActionTensor, Distribution, DistributionKind};
 pub use encoder::{Encoder, EncoderParameters, Initialisation, ParameterShape, register_encoder};
@@ -23,6 +24,7 @@ pub use parameters::{
     layout, layout_fingerprint, parameter_count, payload_bytes, to_bytes, to_tensor, unflatten,
 };
 pub use safetensors::{read_safetensors, write_safetensors};
+pub use work::multiply_adds;
 
 #[cfg(test)]
 mod tests;

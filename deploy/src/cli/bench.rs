@@ -16,6 +16,7 @@ pub(super) fn verb() -> Clap {
     .arg(
         Arg::new("id")
             .value_name("ID")
+            .value_parser(environment_id)
             .help("The environment [default: that of the configuration]"),
     )
     .arg(
@@ -140,6 +141,16 @@ fn record() -> Clap {
 }
 
 /// Seconds of a slice.
+/// The verb `environment` is a stage, too: a stage that comes after it was meant as one.
+fn environment_id(text: &str) -> Result<String, String> {
+    if STAGES.contains(&text) || text == "all" {
+        return Err(format!(
+            "it is a stage, not an environment; to measure both write `bench {text} environment`"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 fn slice_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),

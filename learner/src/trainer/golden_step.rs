@@ -183,10 +183,11 @@ pub(super) fn check_arrival(name: &str, case: &Value, device: &Device) {
     }
 }
 
-/// Runs `plan` and compares losses, norms and, where they are given, the parameters after its last step.
-pub(super) fn check_steps(name: &str, case: &Value, plan: &Plan, device: &Device) {
+/// Runs `plan`, each minibatch in `parts`, and compares losses, norms and, where they are given, the parameters after its last step.
+pub(super) fn check_steps(name: &str, case: &Value, plan: &Plan, device: &Device, parts: usize) {
     let batch = batch(case);
     let mut updater = updater(case, device);
+    updater.parts = parts;
     let arrival = updater.evaluate(&updater.stage(&batch));
     let material = material(&updater, &batch);
     let targets = updater.targets(&material, &arrival);
@@ -238,8 +239,10 @@ fn golden_learner_step() {
             let device = Device::flex();
             check_arrival(name, case, &device);
             let plan = plan(case);
-            check_steps(name, case, &vec![vec![plan[0][0].clone()]], &device);
-            check_steps(name, case, &plan, &device);
+            check_steps(name, case, &vec![vec![plan[0][0].clone()]], &device, 1);
+            for parts in [1, 2, 3] {
+                check_steps(name, case, &plan, &device, parts);
+            }
         },
     );
 }

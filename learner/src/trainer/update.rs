@@ -4,6 +4,7 @@ mod forward;
 mod minibatch;
 mod objective;
 mod outcome;
+mod parts;
 mod phasic;
 mod settings;
 mod staged;
@@ -67,6 +68,8 @@ pub struct Updater {
     network: NetworkSpec,
     actions: DistributionKind,
     device: Device,
+    /// In how many parts a minibatch is computed.
+    parts: usize,
     learnt: Learnt,
     /// `[P]`: 1 where only the value depends on the parameter, 0 elsewhere.
     value_share: Tensor<1>,
@@ -123,7 +126,11 @@ impl Updater {
     #[must_use]
     pub fn new(config: &Config, agreement: &Agreement, device: Device) -> Self {
         let settings = UpdateConfig::from(&config.algorithm);
-        Self::with_settings(settings, &agreement.network, config.run.seed, device)
+        let parts = parts::parts(config, &agreement.network, &device);
+        Self {
+            parts,
+            ..Self::with_settings(settings, &agreement.network, config.run.seed, device)
+        }
     }
 
     /// The same without a whole configuration.
@@ -148,6 +155,7 @@ impl Updater {
             actions: DistributionKind::of(network),
             network: network.clone(),
             device,
+            parts: 1,
             config,
             stop: CancellationToken::new(),
         }

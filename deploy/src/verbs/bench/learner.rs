@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use springbok_common::unroll::Unroll;
+use springbok_common::{policy::multiply_adds, unroll::Unroll};
 use springbok_learner::{
     algorithm::{
         returns::Transitions,
@@ -13,7 +13,7 @@ use springbok_learner::{
 };
 
 use super::{
-    arithmetic::{BACKWARD, Product, multiply_adds},
+    arithmetic::{BACKWARD, Product},
     bare::BareLearner,
     record,
     stage::{Cases, Note, Stage, repeat},

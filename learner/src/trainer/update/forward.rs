@@ -1,6 +1,7 @@
 //! The learner's opinion of a batch.
 
 use burn::{module::Module, tensor::Tensor};
+use rayon::prelude::*;
 use springbok_common::{
     config::EVALUATION_ROWS_MAX,
     policy::{ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
@@ -85,7 +86,7 @@ impl Updater {
     /// What `model`, which tracks no gradients, says about a batch.
     pub(super) fn pass(&self, model: &ActorCritic, staged: &Staged) -> Pass {
         let (outputs, finals) = match &staged.memory {
-            None => (pass_rows(model, staged), None),
+            None => (self.pass_rows(model, staged), None),
             Some(memory) => pass_sequence(model, staged, memory),
         };
         let of_steps = |tensor: Tensor<2>| tensor.narrow(0, 0, staged.extent.steps);
@@ -98,17 +99,21 @@ impl Updater {
             action_values: outputs.action_values.map(of_steps),
         }
     }
-}
 
-/// Without memory each row stands for itself.
-fn pass_rows(model: &ActorCritic, staged: &Staged) -> Unrolled {
-    let rows = staged.extent.observation_rows();
-    let part = |first: usize| {
-        let own = EVALUATION_ROWS_MAX.min(rows - first);
-        model.outputs(staged.observations(first, own))
-    };
-    let others = (0..rows).step_by(EVALUATION_ROWS_MAX).skip(1);
-    others.fold(part(0), |before, first| before.followed_by(part(first)))
+    /// Without memory each row stands for itself.
+    fn pass_rows(&self, model: &ActorCritic, staged: &Staged) -> Unrolled {
+        let rows = staged.extent.observation_rows();
+        let size = rows.div_ceil(self.parts);
+        let size = size.clamp(1, (EVALUATION_ROWS_MAX / self.parts).max(1));
+        let part = |first: usize| model.outputs(staged.observations(first, size.min(rows - first)));
+        let others: Vec<usize> = (0..rows).step_by(size).skip(1).collect();
+        let (first, others): (Unrolled, Vec<Unrolled>) = if self.parts == 1 {
+            (part(0), others.into_iter().map(part).collect())
+        } else {
+            rayon::join(|| part(0), || others.into_par_iter().map(part).collect())
+        };
+        others.into_iter().fold(first, Unrolled::followed_by)
+    }
 }
 
 /// With a memory the bootstrap states are one more step, and each final state follows the step that reached it, with the

@@ -31,15 +31,15 @@ pub(super) struct Minibatch {
     /// The N rows t * B + b that are learnt from.
     pub(super) rows: Vec<usize>,
     pub(super) input: Input,
-    actions: ActionTensor,
+    pub(super) actions: ActionTensor,
     pub(super) mask: Option<Tensor<2, Bool>>,
-    behaviour: BehaviourLogProb,
-    proximal: ProximalLogProb,
+    pub(super) behaviour: BehaviourLogProb,
+    pub(super) proximal: ProximalLogProb,
     /// Parameters of the proximal distributions [N, P], if a divergence from them is penalised.
-    proximal_parameters: Option<Tensor<2>>,
-    advantages: Tensor<1>,
-    arrival_values: Tensor<1>,
-    targets: Tensor<1>,
+    pub(super) proximal_parameters: Option<Tensor<2>>,
+    pub(super) advantages: Tensor<1>,
+    pub(super) arrival_values: Tensor<1>,
+    pub(super) targets: Tensor<1>,
 }
 
 /// Which rows a minibatch takes, on the host.
@@ -357,12 +357,31 @@ impl Updater {
         }
     }
 
-    /// One optimiser step: policy loss with its penalty + value coefficient * value loss - entropy coefficient * entropy;
-    /// with a trust region, of the critic alone.
-    ///
-    /// Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before the step.
+    /// One optimiser step. Returns [policy loss, value loss, entropy, gradient norm] and log pi of the taken actions before
+    /// the step.
     pub(super) fn step(&mut self, minibatch: Minibatch, rates: &Rates) -> (Tensor<1>, Tensor<1>) {
-        let outputs = minibatch.input.clone().run(&self.learnt.model);
+        let slope = self.slope(minibatch, rates);
+        let learnt = &mut self.learnt;
+        let norm = descend(
+            &mut learnt.model,
+            &mut learnt.optimiser,
+            slope.gradients,
+            rates,
+            self.config.gradient_norm_max,
+        );
+        (Tensor::cat(vec![slope.losses, norm], 0), slope.log_probs)
+    }
+
+    /// Losses and gradient by `model` of a minibatch, or of a part with this `share` of its rows: policy loss with its
+    /// penalty + value coefficient * value loss - entropy coefficient * entropy; with a trust region, of the critic alone.
+    pub(super) fn slope_of(
+        &self,
+        model: &ActorCritic,
+        minibatch: Minibatch,
+        share: f64,
+        rates: &Rates,
+    ) -> Slope {
+        let outputs = minibatch.input.clone().run(model);
         let values = match outputs.action_values {
             Some(values) => of_actions(values, minibatch.actions.clone()),
             None => outputs.values,
@@ -378,9 +397,8 @@ impl Updater {
             let divergence = kl_penalty(penalty.direction, &terms.distribution, &proximal, None);
             policy = policy + divergence.mul_scalar(beta);
         }
-        let learnt = &mut self.learnt;
         // With PopArt, errors count in units of the targets' deviation.
-        let unit = learnt.statistics.value_unit();
+        let unit = self.learnt.statistics.value_unit();
         let in_units = |values: Tensor<1>| match unit {
             Some(unit) => values.mul_scalar(unit),
             None => values,
@@ -397,36 +415,67 @@ impl Updater {
             Some(_) => critic,
             None => policy.clone() + critic - entropy.clone().mul_scalar(rates.entropy),
         };
-        let norm = descend(
-            &mut learnt.model,
-            &mut learnt.optimiser,
-            loss,
-            rates,
-            self.config.gradient_norm_max,
-        );
         let losses = [policy, value, entropy].map(Tensor::without_autodiff);
-        (
-            Tensor::cat(losses.into_iter().chain([norm]).collect(), 0),
-            terms.log_probs.without_autodiff(),
-        )
+        let slope = Slope {
+            gradients: gradients(model, loss),
+            losses: Tensor::cat(losses.into(), 0),
+            log_probs: terms.log_probs.without_autodiff(),
+        };
+        slope.scaled(share)
     }
 }
 
-/// Moves all parameters of `model` one step against the gradient of `loss` `[1]`, whose L2 norm is cut to `norm_max`; the
-/// norm before, `[1]`, is the answer.
+/// Where a minibatch goes, and what is known of it there.
+pub(super) struct Slope {
+    /// Of the loss by all parameters `[P]`.
+    pub(super) gradients: Tensor<1>,
+    /// [policy loss, value loss, entropy].
+    pub(super) losses: Tensor<1>,
+    /// log pi of the taken actions `[N]`.
+    pub(super) log_probs: Tensor<1>,
+}
+
+impl Slope {
+    /// Its share in a sum.
+    fn scaled(self, share: f64) -> Self {
+        if share >= 1.0 {
+            return self;
+        }
+        Self {
+            gradients: self.gradients.mul_scalar(share),
+            losses: self.losses.mul_scalar(share),
+            log_probs: self.log_probs,
+        }
+    }
+
+    /// That of one part, and then that of the next.
+    pub(super) fn plus(self, next: Self) -> Self {
+        Self {
+            gradients: self.gradients + next.gradients,
+            losses: self.losses + next.losses,
+            log_probs: Tensor::cat(vec![self.log_probs, next.log_probs], 0),
+        }
+    }
+}
+
+/// The gradient of `loss` `[1]` by all parameters of `model` `[P]`.
+pub(super) fn gradients(model: &ActorCritic, loss: Tensor<1>) -> Tensor<1> {
+    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    let gradients = flatten(model, &gradients, |_| true);
+    gradients.unwrap_or_else(|| policy::flatten(model).zeros_like())
+}
+
+/// Moves all parameters of `model` one step against `gradients` `[P]`, whose L2 norm is cut to `norm_max`; the norm before,
+/// `[1]`, is the answer.
 pub(super) fn descend(
     model: &mut ActorCritic,
     optimiser: &mut Adam,
-    loss: Tensor<1>,
+    gradients: Tensor<1>,
     rates: &Rates,
     norm_max: f64,
 ) -> Tensor<1> {
-    let gradients = GradientsParams::from_grads(loss.backward(), model);
-    let parameters = policy::flatten(model);
-    let gradients = flatten(model, &gradients, |_| true);
-    let gradients = gradients.unwrap_or_else(|| parameters.zeros_like());
     let (gradients, norm) = clip_norm(gradients, norm_max);
-    let parameters = optimiser.step(parameters, gradients, &rates.each);
+    let parameters = optimiser.step(policy::flatten(model), gradients, &rates.each);
     *model = policy::unflatten(model.clone(), &parameters);
     norm
 }

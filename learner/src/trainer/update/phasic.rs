@@ -12,7 +12,7 @@ use springbok_common::{arrays::Actions, policy::Distribution};
 
 use super::{
     Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
-    minibatch::{Tracking, descend},
+    minibatch::{Tracking, descend, gradients},
     staged::{read, upload_numbers},
     state::AdamState,
 };
@@ -239,10 +239,11 @@ impl Updater {
         let learnt = &mut self.learnt;
         let phase = learnt.memory.phase.as_mut()?;
         let norm_max = self.config.gradient_norm_max;
+        let gradients = gradients(&learnt.model, total);
         let _ = descend(
             &mut learnt.model,
             &mut phase.optimiser,
-            total,
+            gradients,
             rates,
             norm_max,
         );
