@@ -104,3 +104,79 @@ impl Taken {
         (self.actor, self.unroll.header().sequence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{lag::causes::Moments, queue::queue, testing};
+
+    /// Takes `count` unrolls as the trainer does.
+    fn take(ahead: &mut Ahead<f32>, queue: &QueueReceiver, count: usize) -> Vec<Taken> {
+        let next = || {
+            let arrived = ahead.take();
+            let arrived = arrived.or_else(|| queue.take(std::time::Duration::ZERO).ok());
+            let Arrived {
+                unroll,
+                actor,
+                arrival,
+                issued,
+                traced,
+            } = arrived.unwrap();
+            Taken {
+                moments: Moments::new(&unroll.parts().timing, issued, arrival, Instant::now()),
+                lag: PolicyLag::default(),
+                unroll,
+                actor,
+                traced,
+            }
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_used_only_for_the_very_unrolls_that_it_was_made_of() {
+        let agreement = testing::agreement();
+        let shape = agreement.rollout;
+        let (sender, queue) = queue(8);
+        let actor = ActorId::random();
+        for sequence in 1..=7 {
+            let now = Instant::now();
+            let arrived = Arrived {
+                unroll: testing::unroll(&agreement, sequence),
+                actor,
+                arrival: now,
+                issued: now,
+                traced: Default::default(),
+            };
+            sender.push(arrived).await.unwrap();
+        }
+        let mut ahead = Ahead::default();
+        let mut staged = 0;
+        let mut prepare = |ahead: &mut Ahead<f32>| {
+            ahead.prepare(&queue, 2, shape, |batch| {
+                staged += 1;
+                assert_eq!(batch.columns, 2 * shape.environments);
+                batch.rewards[0]
+            });
+            (ahead.unrolls(), staged)
+        };
+        let mut batch = Batch::default();
+        // Looked at twice, put together once.
+        assert_eq!(prepare(&mut ahead), (2, 1));
+        assert_eq!(prepare(&mut ahead), (2, 1));
+        let taken = take(&mut ahead, &queue, 2);
+        let first = taken[0].unroll.parts().rewards[0];
+        assert_eq!(ahead.exchange(&taken, &mut batch), Some(first));
+        assert_eq!(batch.columns, 2 * shape.environments);
+        assert_eq!(ahead.exchange(&taken, &mut batch), None, "used twice");
+        // The third unroll turns out to be too old, so that the fourth and fifth make the batch.
+        assert_eq!(prepare(&mut ahead), (2, 2));
+        let taken = take(&mut ahead, &queue, 3);
+        assert_eq!(ahead.exchange(&taken[1..], &mut batch), None);
+        // Two are left.
+        assert_eq!(prepare(&mut ahead), (2, 3));
+        assert_eq!(queue.clear(), 0);
+    }
+}
