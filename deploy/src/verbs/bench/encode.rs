@@ -7,12 +7,11 @@ use springbok_common::{
     wire::{FrameCompressor, encode_unroll, message_bytes},
 };
 
-use crate::exit::Failure;
-
 use super::{
     stage::{Cases, Loops, MIB},
     subject::Subject,
 };
+use crate::exit::Failure;
 
 /// What the ceiling of everything that moves bytes is.
 pub(super) const MEMCPY: &str = "memcpy of as many bytes";
