@@ -4,6 +4,7 @@ pub mod adam;
 pub mod gradient;
 pub mod health;
 pub mod normalise;
+pub mod on_device;
 pub mod penalty;
 pub mod phasic;
 pub mod popart;

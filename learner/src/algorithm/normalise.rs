@@ -3,7 +3,7 @@
 use super::real::Real;
 
 /// Added to the standard deviation, so that equal advantages become zeros and not NaN.
-const EPSILON: f64 = 1e-8;
+pub(super) const EPSILON: f64 = 1e-8;
 
 /// Mean and population standard deviation of the valid entries, before normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -192,18 +192,24 @@ impl Batch {
         self.outcomes.extend_from_slice(&part.outcomes[own]);
     }
 
-    /// V'_t [T, B] out of the values of all observation rows: the value of the state that each step reached, before
-    /// any reset. After a terminal step it is the value of the next row, which nothing may read.
+    /// The observation row [T, B] of the state that each step reached, before any reset. After a terminal step it is the
+    /// next row, whose value nothing may read.
     #[must_use]
-    pub fn next_values(&self, values: &[f32]) -> Vec<f32> {
+    pub fn reached_rows(&self) -> Vec<usize> {
         let (steps, columns) = (self.steps(), self.columns);
         // Row t + 1 of the steps, and after the last row the bootstrap states, which follow the steps.
-        let mut next = values[columns..columns + steps].to_vec();
-        let finals = &values[steps + columns..];
-        for (&row, &value) in self.final_rows.iter().zip(finals) {
-            next[row] = value;
+        let mut reached: Vec<usize> = (columns..columns + steps).collect();
+        for (index, &row) in self.final_rows.iter().enumerate() {
+            reached[row] = steps + columns + index;
         }
-        next
+        reached
+    }
+
+    /// V'_t [T, B] out of the values of all observation rows: those of [`Self::reached_rows`].
+    #[must_use]
+    pub fn next_values(&self, values: &[f32]) -> Vec<f32> {
+        let reached = self.reached_rows().into_iter();
+        reached.map(|row| values[row]).collect()
     }
 
     /// Which rows [T, B] there is something to learn from: all but void ones and the first `burn_in` of each column.

@@ -163,17 +163,20 @@ pub(super) fn material<'a>(updater: &Updater, batch: &'a Batch) -> Material<'a> 
     }
 }
 
-pub(super) fn check_arrival(name: &str, case: &Value, device: &Device) {
+pub(super) fn check_arrival(name: &str, case: &Value, device: &Device, aims_on_device: bool) {
     let batch = batch(case);
     let mut updater = updater(case, device);
     updater.config.advantage_normalisation = AdvantageNormalisation::None;
-    let arrival = updater.evaluate(&updater.stage(&batch));
-    let material = material(&updater, &batch);
-    let targets = updater.targets(&material, &arrival);
+    updater.aims_on_device = aims_on_device;
+    let arrival = updater.arrival(&material(&updater, &batch));
+    let OnHost {
+        evaluation,
+        targets,
+    } = arrival.on_host();
     let expected = &case["expected"]["at_arrival"];
     let got = [
-        ("value", &arrival.values[..batch.steps()]),
-        ("log_prox", &arrival.log_probs),
+        ("value", &evaluation.values[..batch.steps()]),
+        ("log_prox", &evaluation.log_probs),
         ("vs", &targets.values),
         ("adv", &targets.advantages),
     ];
@@ -184,15 +187,22 @@ pub(super) fn check_arrival(name: &str, case: &Value, device: &Device) {
 }
 
 /// Runs `plan`, each minibatch in `parts`, and compares losses, norms and, where they are given, the parameters after its last step.
-pub(super) fn check_steps(name: &str, case: &Value, plan: &Plan, device: &Device, parts: usize) {
+pub(super) fn check_steps(
+    name: &str,
+    case: &Value,
+    plan: &Plan,
+    device: &Device,
+    parts: usize,
+    aims_on_device: bool,
+) {
     let batch = batch(case);
     let mut updater = updater(case, device);
     updater.parts = parts;
-    let arrival = updater.evaluate(&updater.stage(&batch));
+    updater.aims_on_device = aims_on_device;
     let material = material(&updater, &batch);
-    let targets = updater.targets(&material, &arrival);
+    let arrival = updater.arrival(&material);
     let rates = updater.rates(1.0);
-    let trace = updater.optimise(&material, &arrival, &targets, plan, &rates);
+    let trace = updater.optimise(&material, &arrival, plan, &rates);
     let expected = case["expected"]["steps"].as_array().unwrap();
     let steps = trace.losses.len();
     for (index, (losses, expected)) in trace.losses.into_iter().zip(expected).enumerate() {
@@ -237,11 +247,20 @@ fn golden_learner_step() {
         |_| true,
         |name, case| {
             let device = Device::flex();
-            check_arrival(name, case, &device);
             let plan = plan(case);
-            check_steps(name, case, &vec![vec![plan[0][0].clone()]], &device, 1);
-            for parts in [1, 2, 3] {
-                check_steps(name, case, &plan, &device, parts);
+            for there in [false, true] {
+                check_arrival(name, case, &device, there);
+                check_steps(
+                    name,
+                    case,
+                    &vec![vec![plan[0][0].clone()]],
+                    &device,
+                    1,
+                    there,
+                );
+                for parts in [1, 2, 3] {
+                    check_steps(name, case, &plan, &device, parts, there);
+                }
             }
         },
     );

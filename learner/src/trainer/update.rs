@@ -1,11 +1,13 @@
 //! One update: a batch of experience in, one policy version out.
 
+mod arrival;
 mod forward;
 mod minibatch;
 mod objective;
 mod outcome;
 mod parts;
 mod phasic;
+mod pick;
 mod settings;
 mod staged;
 mod state;
@@ -14,7 +16,7 @@ mod targets;
 mod trust_region;
 mod warm_up;
 
-use std::{borrow::Cow, time::Instant};
+use std::time::Instant;
 
 use burn::{
     module::Module,
@@ -42,7 +44,7 @@ pub use state::{StateFault, UpdaterState};
 pub use trust_region::TrustRegionMetrics;
 
 use self::{
-    forward::Evaluation,
+    arrival::{Arrival, OnHost},
     minibatch::Tracking,
     objective::Memory,
     outcome::{ReadBack, ReadingBack, Trace},
@@ -70,6 +72,8 @@ pub struct Updater {
     device: Device,
     /// In how many parts a minibatch is computed.
     parts: usize,
+    /// Whether the targets are made where the tensors are: the host is faster if it has the numbers anyway.
+    aims_on_device: bool,
     learnt: Learnt,
     /// `[P]`: 1 where only the value depends on the parameter, 0 elsewhere.
     value_share: Tensor<1>,
@@ -116,8 +120,6 @@ struct Computed {
     result: ReadingBack,
     rates: Rates,
     region: Option<TrustRegionMetrics>,
-    /// The penalised divergence after all steps, in nats.
-    divergence: Option<f64>,
     auxiliary: Option<AuxiliaryMetrics>,
 }
 
@@ -154,6 +156,7 @@ impl Updater {
             rng: Pcg64::seed_from_u64(seed ^ SHUFFLE_SEED),
             actions: DistributionKind::of(network),
             network: network.clone(),
+            aims_on_device: !device::is_processor(&device),
             device,
             parts: 1,
             config,
@@ -238,15 +241,14 @@ impl Updater {
             staged,
         };
         let plan = self.plan(&material);
-        let arrival = self.evaluate(&material.staged);
-        let targets = self.targets(&material, &arrival);
-        self.follow_values(&material, &targets);
-        let computed = self.compute(&material, &arrival, &targets, &plan, progress_remaining);
+        let arrival = self.arrival(&material);
+        self.follow_values(&material, &arrival);
+        let computed = self.compute(&material, &arrival, &plan, progress_remaining);
         let result = computed.and_then(|computed| {
             if !device::is_processor(&self.device) {
                 meanwhile(self);
             }
-            self.conclude(&material, &arrival, &targets, computed)
+            self.conclude(&material, &arrival, computed)
         });
         device::insist(&self.device);
         if result.is_err() {
@@ -296,27 +298,25 @@ impl Updater {
     fn compute(
         &mut self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &Arrival,
         plan: &Plan,
         progress_remaining: f64,
     ) -> Result<Computed, UpdateFault> {
         let rates = self.rates(progress_remaining);
-        let region = self.improve(material, arrival, targets, plan, &rates);
-        let trace = self.optimise(material, arrival, targets, plan, &rates);
-        let auxiliary = self.auxiliary_phase(material, targets, &rates);
+        let region = self.improve(material, arrival, plan, &rates);
+        let trace = self.optimise(material, arrival, plan, &rates);
+        let auxiliary = self.auxiliary_phase(material, arrival, &rates);
         if self.stop.is_cancelled() {
             return Err(UpdateFault::Stopped);
         }
         let divergence = self.divergence(material, arrival);
-        self.remember(divergence);
+        self.remember();
         // Only now, so that the whole batch was seen as the actors with this version saw it.
         self.follow_observations(material);
         Ok(Computed {
-            result: trace.read_back(&self.learnt.model),
+            result: trace.read_back(&self.learnt.model, divergence, arrival),
             rates,
             region,
-            divergence,
             auxiliary: auxiliary?,
         })
     }
@@ -325,15 +325,14 @@ impl Updater {
     fn conclude(
         &mut self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &Arrival,
         computed: Computed,
     ) -> Result<UpdateMetrics, UpdateFault> {
-        let result = computed.result.finish();
+        let result = computed.result.finish(arrival);
         let region = computed.region;
-        let metrics = self.metrics(material, arrival, targets, &result, &computed.rates)?;
+        let metrics = self.metrics(material, arrival.on_host(), &result, &computed.rates)?;
         let metrics = UpdateMetrics {
-            kl: computed
+            kl: result
                 .divergence
                 .or(region.map(|region| region.kl))
                 .unwrap_or(f64::NAN),
@@ -341,37 +340,37 @@ impl Updater {
             auxiliary: computed.auxiliary,
             ..metrics
         };
-        if !result.parameters().iter().all(|own| own.is_finite()) {
+        if !result.parameters.iter().all(|own| own.is_finite()) {
             return Err(UpdateFault::NonFinite {
                 what: "a parameter",
             });
         }
-        self.parameters = encode_flat(result.parameters());
+        self.adapt(result.divergence);
+        self.parameters = encode_flat(&result.parameters);
         Ok(metrics)
     }
 
-    /// The optimiser steps. Nothing is read back from the device unless targets are recomputed or passes may be left out.
+    /// The optimiser steps. Nothing is read back from the device unless passes may be left out.
     fn optimise(
         &mut self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &Arrival,
         plan: &Plan,
         rates: &Rates,
     ) -> Trace {
         let mut trace = Trace::default();
-        let mut targets = Cow::Borrowed(targets);
+        let mut numbers = arrival.numbers();
         for (epoch, minibatches) in plan.iter().enumerate() {
             if epoch > 0 && self.has_gone_too_far(&trace, arrival) {
                 break;
             }
             trace.epochs += 1;
             if epoch > 0 && self.config.recompute_targets == RecomputeTargets::Epoch {
-                targets = Cow::Owned(self.targets(material, &self.evaluate(&material.staged)));
+                numbers = self.numbers_anew(material, arrival);
             }
             trace.log_probs.clear();
             trace.rows.clear();
-            for pick in self.pick(material, arrival, &targets, minibatches) {
+            for pick in self.pick(material, &numbers, minibatches) {
                 if self.stop.is_cancelled() {
                     return trace;
                 }
@@ -389,24 +388,27 @@ impl Updater {
     fn metrics(
         &self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &OnHost,
         result: &ReadBack,
         rates: &Rates,
     ) -> Result<UpdateMetrics, UpdateFault> {
         let batch = material.batch;
-        let losses = result.losses();
+        let OnHost {
+            evaluation,
+            targets,
+        } = arrival;
+        let losses = &result.losses;
         let [policy_loss, value_loss, entropy, gradient_norm] = outcome::mean_losses(losses)?;
-        let mut current = arrival.log_probs.clone();
-        for (&row, &log_prob) in result.rows.iter().zip(result.log_probs()) {
+        let mut current = evaluation.log_probs.clone();
+        for (&row, &log_prob) in result.rows.iter().zip(&result.log_probs) {
             current[row] = log_prob;
         }
         let samples = Samples {
             behaviour: &batch.behaviour_log_probs,
-            proximal: &arrival.log_probs,
+            proximal: &evaluation.log_probs,
             current: &current,
             advantages: &targets.advantages,
-            values: arrival.predictions(batch.steps()),
+            values: evaluation.predictions(batch.steps()),
             targets: &targets.values,
             lags: &batch.lags,
             mask: Some(&material.learnable),
@@ -420,7 +422,12 @@ impl Updater {
             value_loss,
             entropy,
             gradient_norm,
-            clip_fraction: outcome::clip_fraction(&surrogate, &health, &samples, arrival.anchor()),
+            clip_fraction: outcome::clip_fraction(
+                &surrogate,
+                &health,
+                &samples,
+                evaluation.anchor(),
+            ),
             epochs: result.epochs,
             approx_kl: health.kl.k3,
             kl: f64::NAN,

@@ -150,12 +150,11 @@ fn the_first_minibatch_sees_the_policy_of_arrival() {
         let mut updater = updater(settings(kind), 5);
         let batch = batch(&updater, 1, 0.8);
         let plan = vec![vec![(0..batch.steps()).collect()]];
-        let arrival = updater.evaluate(&updater.stage(&batch));
         let material = material(&updater, &batch);
-        let targets = updater.targets(&material, &arrival);
-        let computed = updater.compute(&material, &arrival, &targets, &plan, 1.0);
+        let arrival = updater.arrival(&material);
+        let computed = updater.compute(&material, &arrival, &plan, 1.0);
         let computed = computed.unwrap();
-        let metrics = updater.conclude(&material, &arrival, &targets, computed);
+        let metrics = updater.conclude(&material, &arrival, computed);
         let metrics = metrics.unwrap();
         assert_eq!(metrics.clip_fraction, 0.0);
         assert!(metrics.approx_kl.abs() < 1e-12, "{}", metrics.approx_kl);

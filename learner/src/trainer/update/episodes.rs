@@ -118,8 +118,13 @@ fn values_by_hand(updater: &Updater, batch: &Batch) -> Vec<f32> {
 
 #[test]
 fn two_episodes_in_one_column_do_not_know_of_each_other() {
-    for network in networks() {
-        let updater = updater(&network, 0);
+    let places = [false, true];
+    let cases = networks()
+        .into_iter()
+        .flat_map(|network| places.map(|there| (network.clone(), there)));
+    for (network, there) in cases {
+        let mut updater = updater(&network, 0);
+        updater.aims_on_device = there;
         let batch = batch(&network);
         let material = Material {
             rewards: batch.rewards.clone(),
@@ -127,7 +132,11 @@ fn two_episodes_in_one_column_do_not_know_of_each_other() {
             staged: updater.stage(&batch),
             batch: &batch,
         };
-        let arrival = updater.evaluate(&updater.stage(&batch));
+        let arrival = updater.arrival(&material);
+        let OnHost {
+            evaluation: arrival,
+            targets,
+        } = arrival.on_host();
         let values = values_by_hand(&updater, &batch);
         for (got, expected) in arrival.values.iter().zip(&values) {
             assert!(
@@ -139,7 +148,6 @@ fn two_episodes_in_one_column_do_not_know_of_each_other() {
         // g_t = 0 without a future; nV_t = V(final) where cut off, else V(x_t+1);
         // d_t = rho_t (r_t + g_t nV_t - V(x_t)); v_t = V(x_t) + d_t + [continued] gamma c_t (v_t+1 - V(x_t+1));
         // adv_t = r_t + g_t q_t - V(x_t), q_t = V(final) where cut off, else nV_t + lambda (v_t+1 - V(x_t+1)).
-        let targets = updater.targets(&material, &arrival);
         let value = |t: usize| f64::from(values[t]);
         let mut later = 0.0; // v_t+1 - V(x_t+1)
         for t in (0..batch.t).rev() {
@@ -172,8 +180,9 @@ fn two_episodes_in_one_column_do_not_know_of_each_other() {
 #[test]
 fn void_rows_teach_nothing() {
     for network in networks() {
-        let run = |spoil: bool| {
+        let run = |spoil: bool, there: bool| {
             let mut updater = updater(&network, 0);
+            updater.aims_on_device = there;
             let mut batch = batch(&network);
             if spoil {
                 // Row 2 is void.
@@ -184,21 +193,27 @@ fn void_rows_teach_nothing() {
             updater.update(&batch, 1.0).unwrap();
             updater.parameters()
         };
-        assert_eq!(run(false), run(true), "{network:?}");
+        for there in [false, true] {
+            assert_eq!(run(false, there), run(true, there), "{network:?} {there}");
+        }
     }
 }
 
 #[test]
 fn burn_in_rows_warm_up_the_memory_and_teach_nothing() {
     let network = network(CoreSpec::Gru { size: 6 }, true);
-    let run = |burn_in: usize, reward: f32| {
+    let run = |burn_in: usize, reward: f32, there: bool| {
         let mut updater = updater(&network, burn_in);
+        updater.aims_on_device = there;
         let mut batch = batch(&network);
         batch.rewards[0] = reward;
         updater.update(&batch, 1.0).unwrap();
         updater.parameters()
     };
-    assert_eq!(run(1, 0.0), run(1, 5.0));
-    assert_ne!(run(0, 0.0), run(0, 5.0));
-    assert_ne!(run(0, 0.0), run(1, 0.0));
+    for there in [false, true] {
+        let run = |burn_in: usize, reward: f32| run(burn_in, reward, there);
+        assert_eq!(run(1, 0.0), run(1, 5.0));
+        assert_ne!(run(0, 0.0), run(0, 5.0));
+        assert_ne!(run(0, 0.0), run(1, 0.0));
+    }
 }

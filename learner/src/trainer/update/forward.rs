@@ -9,23 +9,26 @@ use springbok_common::{
 
 use super::{
     Updater,
-    staged::{Staged, StagedMemory, read},
+    staged::{Cut, Staged, StagedMemory, read},
 };
 use crate::trainer::batch::Extent;
 
-/// The learner's opinion of a batch.
-pub(super) struct Evaluation {
+/// The learner's opinion of a batch, in lists `A` of one number each.
+pub(super) struct Evaluation<A = Vec<f32>> {
     /// log pi of the taken actions [T, B].
-    pub(super) log_probs: Vec<f32>,
+    pub(super) log_probs: A,
     /// V of all observation rows; of a critic of actions, the mean of its values under the policy.
-    pub(super) values: Vec<f32>,
+    pub(super) values: A,
     /// Q of the taken actions [T, B], of a critic of actions.
-    pub(super) taken_values: Option<Vec<f32>>,
+    pub(super) taken_values: Option<A>,
     /// log pi of the taken actions [T, B] under the target network, if there is one.
-    pub(super) target_log_probs: Option<Vec<f32>>,
+    pub(super) target_log_probs: Option<A>,
     /// Parameters of the distributions [T * B, P], on the device, if a divergence from them is penalised.
     pub(super) parameters: Option<Tensor<2>>,
 }
+
+/// The same where it was computed.
+pub(super) type Opinion = Evaluation<Tensor<1>>;
 
 /// What a network says about a batch, on the device.
 pub(super) struct Pass {
@@ -37,12 +40,14 @@ pub(super) struct Pass {
     pub(super) action_values: Option<Tensor<2>>,
 }
 
-impl Evaluation {
+impl<A> Evaluation<A> {
     /// log pi of the taken actions [T, B] under the policy that losses and targets take for the proximal one.
-    pub(super) fn anchor(&self) -> &[f32] {
-        self.target_log_probs.as_deref().unwrap_or(&self.log_probs)
+    pub(super) fn anchor(&self) -> &A {
+        self.target_log_probs.as_ref().unwrap_or(&self.log_probs)
     }
+}
 
+impl Evaluation {
     /// What the critic predicted for the first `steps` rows [T, B]: V, or Q of the taken actions.
     pub(super) fn predictions(&self, steps: usize) -> &[f32] {
         self.taken_values
@@ -51,27 +56,51 @@ impl Evaluation {
     }
 }
 
+impl Opinion {
+    /// What the critic predicted for the first `steps` rows [T, B]: V, or Q of the taken actions.
+    pub(super) fn predictions(&self, steps: usize) -> Tensor<1> {
+        let values = || self.values.clone().narrow(0, 0, steps);
+        self.taken_values.clone().unwrap_or_else(values)
+    }
+
+    /// All of its lists, for one read-back.
+    pub(super) fn lists(&self) -> impl Iterator<Item = Tensor<1>> {
+        let always = [Some(&self.log_probs), Some(&self.values)];
+        let sometimes = [self.taken_values.as_ref(), self.target_log_probs.as_ref()];
+        always.into_iter().chain(sometimes).flatten().cloned()
+    }
+
+    /// The same on the host, out of what was read back.
+    pub(super) fn on_host(&self, cut: &mut Cut) -> Evaluation {
+        let mut own = |list: &Tensor<1>| cut.list(list);
+        Evaluation {
+            log_probs: own(&self.log_probs),
+            values: own(&self.values),
+            taken_values: self.taken_values.as_ref().map(&mut own),
+            target_log_probs: self.target_log_probs.as_ref().map(&mut own),
+            parameters: self.parameters.clone(),
+        }
+    }
+}
+
 impl Updater {
-    /// One pass without gradients over all observation rows, and one read-back; as much again for a target network.
+    /// The opinion of the network, and one read-back.
     pub(super) fn evaluate(&self, staged: &Staged) -> Evaluation {
-        let steps = staged.extent.steps;
+        let opinion = self.opinion(staged);
+        let numbers = read(Tensor::cat(opinion.lists().collect(), 0));
+        opinion.on_host(&mut Cut::of(numbers))
+    }
+
+    /// One pass without gradients over all observation rows; as much again for a target network.
+    pub(super) fn opinion(&self, staged: &Staged) -> Opinion {
         let pass = self.pass(&self.learnt.model.valid(), staged);
         let taken = self.taken(staged, pass.parameters.clone());
         let chosen = |values| of_actions(values, staged.actions.clone());
-        let taken_values = pass.action_values.map(chosen);
-        let has_taken_values = taken_values.is_some();
-        let parts = [Some(taken), taken_values, Some(pass.values)];
-        let mut log_probs = read(Tensor::cat(parts.into_iter().flatten().collect(), 0));
-        let mut values = log_probs.split_off(steps.min(log_probs.len()));
-        let taken_values = has_taken_values.then(|| {
-            let later = values.split_off(steps.min(values.len()));
-            std::mem::replace(&mut values, later)
-        });
-        let of_target = |target| read(self.taken(staged, self.pass(target, staged).parameters));
-        Evaluation {
-            log_probs,
-            values,
-            taken_values,
+        let of_target = |target| self.taken(staged, self.pass(target, staged).parameters);
+        Opinion {
+            log_probs: taken,
+            values: pass.values,
+            taken_values: pass.action_values.map(chosen),
             target_log_probs: self.learnt.memory.target.as_ref().map(of_target),
             parameters: self.config.penalty.map(|_| pass.parameters),
         }

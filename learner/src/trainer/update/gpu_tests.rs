@@ -17,7 +17,10 @@ use super::{
     golden_step::{batch, check_arrival, check_steps, material, plan, updater},
     *,
 };
-use crate::{algorithm::gradient::flatten, golden};
+use crate::{
+    algorithm::{gradient::flatten, on_device},
+    golden,
+};
 
 /// Which adapter: `any` or `mesa`.
 const VARIABLE: &str = "SPRINGBOK_TEST_GPU";
@@ -45,9 +48,10 @@ fn a_gpu_trains_as_the_processor_does_until_it_is_lost() {
     println!("on {name}");
     let case = &golden::cases("learner_step")[0];
     timed("golden learner_step", || {
-        check_arrival("gpu", case, &device);
-        check_steps("gpu", case, &plan(case), &device, 1);
+        check_arrival("gpu", case, &device, true);
+        check_steps("gpu", case, &plan(case), &device, 1, true);
     });
+    timed("golden targets", || on_device::tests::check_golden(&device));
     timed("gradients", || same_gradients(case, &device));
     let mut trained = timed("two updates", || two_updates(case, &device));
     timed("the next batch meanwhile", || meanwhile(case, &device));
@@ -89,9 +93,8 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
 fn gradients(case: &Value, device: &Device) -> Vec<f32> {
     let (batch, updater) = (batch(case), updater(case, device));
     let material = material(&updater, &batch);
-    let arrival = updater.evaluate(&material.staged);
-    let targets = updater.targets(&material, &arrival);
-    let picks = updater.pick(&material, &arrival, &targets, &plan(case)[0]);
+    let arrival = updater.arrival(&material);
+    let picks = updater.pick(&material, &arrival.numbers(), &plan(case)[0]);
     let minibatch = updater.gather(&material, &arrival, &picks[0], Tracking::Gradients);
     let model = &updater.learnt.model;
     let outputs = minibatch.input.clone().run(model);
@@ -123,6 +126,7 @@ fn two_updates(case: &Value, device: &Device) -> Updater {
         let crossings = staged::crossings::take();
         let off = distance(&parameters(&got), &parameters(&expected));
         println!("parameters after update {update}: {off:.1e}, {crossings:?}");
+        assert_eq!(crossings.back, 1, "nothing waits in the middle");
         assert!(off <= PARAMETER_TOLERANCE, "{off}");
         let pairs = [
             (on_gpu.policy_loss, on_processor.policy_loss),

@@ -4,27 +4,20 @@ use burn::{
     optim::GradientsParams,
     tensor::{Bool, Int, Tensor, kind::Autodiff},
 };
-use springbok_common::{
-    config::AdvantageNormalisation,
-    policy::{self, ActionTensor, ActorCritic, Distribution, Sequence, Unrolled},
-    spec::CoreSpec,
-};
+use springbok_common::policy::{self, ActionTensor, ActorCritic, Distribution, Sequence, Unrolled};
 
 use super::{
-    Evaluation, Material, Rates, Targets, Updater,
+    Material, Rates, Updater,
+    arrival::Arrival,
     forward::of_actions,
-    staged::{upload_indices, upload_numbers},
+    pick::{Choice, Indices, Pick},
 };
 use crate::algorithm::{
     adam::Adam,
     gradient::{clip_norm, flatten},
-    normalise::normalise,
     surrogate::{BehaviourLogProb, CurrentLogProb, ProximalLogProb, kl_penalty, policy_loss},
     value_loss::value_loss,
 };
-
-/// Numbers that go up for each row: log mu, log pi_prox, the advantage, what the critic predicted, its target.
-const NUMBERS: usize = 5;
 
 /// The rows of one optimiser step. On the device, all but the input are constants `[N]`.
 pub(super) struct Minibatch {
@@ -40,74 +33,6 @@ pub(super) struct Minibatch {
     pub(super) advantages: Tensor<1>,
     pub(super) arrival_values: Tensor<1>,
     pub(super) targets: Tensor<1>,
-}
-
-/// Which rows a minibatch takes, on the host.
-pub(super) struct Choice {
-    /// The N rows t * B + b that are learnt from.
-    pub(super) rows: Vec<usize>,
-    sequence: Option<ChosenSequence>,
-}
-
-/// With a memory: whole columns, time-major.
-struct ChosenSequence {
-    columns: Vec<usize>,
-    /// Rows t * B + b of all steps of these columns.
-    steps: Vec<usize>,
-    /// Which of `steps` are learnt from, if not all are.
-    selection: Option<Vec<usize>>,
-}
-
-/// The same on the device.
-pub(super) struct Indices {
-    pub(super) rows: Tensor<1, Int>,
-    sequence: Option<SequenceIndices>,
-}
-
-struct SequenceIndices {
-    columns: Tensor<1, Int>,
-    steps: Tensor<1, Int>,
-    selection: Option<Tensor<1, Int>>,
-}
-
-/// What a minibatch will take from its batch when its turn comes.
-pub(super) struct Pick {
-    choice: Choice,
-    indices: Indices,
-    /// [NUMBERS * N].
-    numbers: Tensor<1>,
-}
-
-impl Choice {
-    /// All row numbers in the order of [`Self::indices`].
-    fn parts(&self) -> impl Iterator<Item = &[usize]> {
-        let sequence = self.sequence.iter().flat_map(|sequence| {
-            let selection = sequence.selection.as_deref().unwrap_or_default();
-            [&sequence.columns[..], &sequence.steps, selection]
-        });
-        std::iter::once(self.rows.as_slice()).chain(sequence)
-    }
-
-    fn len(&self) -> usize {
-        self.parts().map(<[usize]>::len).sum()
-    }
-
-    /// Finds the row numbers among those that went up, from `next` on.
-    fn indices(&self, uploaded: &Tensor<1, Int>, mut next: usize) -> Indices {
-        let mut cut = |part: &[usize]| {
-            let own = uploaded.clone().narrow(0, next, part.len());
-            next += part.len();
-            own
-        };
-        Indices {
-            rows: cut(&self.rows),
-            sequence: self.sequence.as_ref().map(|sequence| SequenceIndices {
-                columns: cut(&sequence.columns),
-                steps: cut(&sequence.steps),
-                selection: sequence.selection.as_deref().map(cut),
-            }),
-        }
-    }
 }
 
 /// Whether gradients will be asked for.
@@ -173,81 +98,11 @@ impl Input {
 }
 
 impl Updater {
-    /// What each of the minibatches of one pass takes, without those that there is nothing to learn from. Two uploads for
-    /// all of them.
-    pub(super) fn pick(
-        &self,
-        material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
-        minibatches: &[Vec<usize>],
-    ) -> Vec<Pick> {
-        let choices = minibatches.iter().map(|units| self.choose(material, units));
-        let choices: Vec<Choice> = choices.filter(|choice| !choice.rows.is_empty()).collect();
-        if choices.is_empty() {
-            return Vec::new();
-        }
-        let indices: Vec<usize> = choices
-            .iter()
-            .flat_map(Choice::parts)
-            .flatten()
-            .copied()
-            .collect();
-        let indices = upload_indices(&indices, &self.device);
-        let numbers = choices.iter().flat_map(|choice| {
-            let columns = self.numbers(material, arrival, targets, &choice.rows);
-            columns.into_iter().flatten()
-        });
-        let numbers = upload_numbers(numbers.collect(), &self.device);
-        let (mut next_index, mut next_number) = (0, 0);
-        let picks = choices.into_iter().map(|choice| {
-            let (first_index, first_number) = (next_index, next_number);
-            let count = NUMBERS * choice.rows.len();
-            next_index += choice.len();
-            next_number += count;
-            Pick {
-                indices: choice.indices(&indices, first_index),
-                numbers: numbers.clone().narrow(0, first_number, count),
-                choice,
-            }
-        });
-        picks.collect()
-    }
-
-    /// What is one number for each of `rows`.
-    fn numbers(
-        &self,
-        material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
-        rows: &[usize],
-    ) -> [Vec<f32>; NUMBERS] {
-        let batch = material.batch;
-        let pick = |source: &[f32]| rows.iter().map(|&row| source[row]).collect::<Vec<_>>();
-        let mut advantages = pick(&targets.advantages);
-        if self.config.advantage_normalisation == AdvantageNormalisation::Minibatch {
-            normalise(&mut advantages, None);
-        }
-        // The surrogate is proportional to its advantage, so this weighs the gradient of each step.
-        if !batch.weights.is_empty() {
-            for (advantage, weight) in advantages.iter_mut().zip(pick(&batch.weights)) {
-                *advantage *= weight;
-            }
-        }
-        [
-            pick(&batch.behaviour_log_probs),
-            pick(arrival.anchor()),
-            advantages,
-            pick(arrival.predictions(batch.steps())),
-            pick(&targets.values),
-        ]
-    }
-
     /// The minibatch of a pick, on the device.
     pub(super) fn gather(
         &self,
         material: &Material<'_>,
-        arrival: &Evaluation,
+        arrival: &Arrival,
         pick: &Pick,
         tracking: Tracking,
     ) -> Minibatch {
@@ -269,42 +124,11 @@ impl Updater {
             mask: staged.picked_mask(index()).map(|mask| tracking.of(mask)),
             behaviour: BehaviourLogProb(number(0)),
             proximal: ProximalLogProb(number(1)),
-            proximal_parameters: arrival.parameters.as_ref().map(of_parameters),
+            proximal_parameters: arrival.parameters().map(of_parameters),
             advantages: number(2),
             arrival_values: number(3),
             targets: number(4),
         }
-    }
-
-    /// The rows that are learnt from, and what the network is run over for them, of the rows or columns `units`.
-    pub(super) fn choose(&self, material: &Material<'_>, units: &[usize]) -> Choice {
-        if self.network.core == CoreSpec::None {
-            return Choice {
-                rows: units.to_vec(),
-                sequence: None,
-            };
-        }
-        let batch = material.batch;
-        let steps: Vec<usize> = (0..batch.t)
-            .flat_map(|t| units.iter().map(move |&column| t * batch.columns + column))
-            .collect();
-        let learnt: Vec<usize> = (0..steps.len())
-            .filter(|&index| material.learnable[steps[index]])
-            .collect();
-        Choice {
-            rows: learnt.iter().map(|&index| steps[index]).collect(),
-            sequence: Some(ChosenSequence {
-                columns: units.to_vec(),
-                selection: (learnt.len() < steps.len()).then_some(learnt),
-                steps,
-            }),
-        }
-    }
-
-    /// The row numbers of one choice alone on the device.
-    pub(super) fn upload_choice(&self, choice: &Choice) -> Indices {
-        let indices: Vec<usize> = choice.parts().flatten().copied().collect();
-        choice.indices(&upload_indices(&indices, &self.device), 0)
     }
 
     /// What the network is run over: rows that stand for themselves, or whole columns from their stored states.

@@ -9,8 +9,7 @@ use springbok_common::{
 };
 
 use super::{
-    Material, Trace, UpdateConfig, Updater,
-    forward::Evaluation,
+    Arrival, Material, Trace, UpdateConfig, Updater,
     phasic::Phase,
     staged::{read, upload_numbers},
 };
@@ -158,9 +157,13 @@ impl Updater {
         Some(penalty.beta(memory.beta, memory.updates, progress_remaining))
     }
 
-    /// The exact mean divergence of the policy as it is now from that of `arrival`, in nats; `None` without a penalty.
-    pub(super) fn divergence(&self, material: &Material<'_>, arrival: &Evaluation) -> Option<f64> {
-        let (penalty, proximal) = (self.config.penalty?, arrival.parameters.as_ref()?);
+    /// The exact mean divergence `[1]` of the policy as it is now from that of `arrival`, in nats; `None` without a penalty.
+    pub(super) fn divergence(
+        &self,
+        material: &Material<'_>,
+        arrival: &Arrival,
+    ) -> Option<Tensor<1>> {
+        let (penalty, proximal) = (self.config.penalty?, arrival.parameters()?);
         let staged = &material.staged;
         let parameters = self.pass(&self.learnt.model.valid(), staged).parameters;
         let distribution =
@@ -170,23 +173,26 @@ impl Updater {
             .iter()
             .map(|&learnable| f32::from(u8::from(learnable)))
             .collect();
-        let divergence = surrogate::kl_penalty(
+        Some(surrogate::kl_penalty(
             penalty.direction,
             &distribution(parameters),
             &distribution(proximal.clone()),
             Some(upload_numbers(counts, &self.device)),
-        );
-        read(divergence).first().copied().map(f64::from)
+        ))
     }
 
-    /// After the optimiser steps: adapts the weight of the penalty to their `divergence` and refreshes the target network
-    /// when it is time.
-    pub(super) fn remember(&mut self, divergence: Option<f64>) {
+    /// Adapts the weight of the penalty to the `divergence` after all optimiser steps, in nats.
+    pub(super) fn adapt(&mut self, divergence: Option<f64>) {
         let memory = &mut self.learnt.memory;
-        memory.updates += 1;
         if let (Some(penalty), Some(divergence)) = (self.config.penalty, divergence) {
             memory.beta = penalty.adapt(memory.beta, divergence);
         }
+    }
+
+    /// After the optimiser steps: counts the update and refreshes the target network when it is time.
+    pub(super) fn remember(&mut self) {
+        let memory = &mut self.learnt.memory;
+        memory.updates += 1;
         let period = self.config.target_refresh_updates;
         if period.is_some_and(|period| memory.updates.is_multiple_of(period.max(1))) {
             memory.target = Some(self.learnt.model.valid());
@@ -195,15 +201,16 @@ impl Updater {
 
     /// Whether the pass that `trace` ends with has left the proximal policy too far behind for another one: k3 of its
     /// minibatches, each just before its own step.
-    pub(super) fn has_gone_too_far(&self, trace: &Trace, arrival: &Evaluation) -> bool {
+    pub(super) fn has_gone_too_far(&self, trace: &Trace, arrival: &Arrival) -> bool {
         let Some(limit) = self.config.kl_stop.filter(|_| !trace.rows.is_empty()) else {
             return false;
         };
+        let proximal = &arrival.on_host().evaluation.log_probs;
         let current = read(Tensor::cat(trace.log_probs.clone(), 0));
         let log_ratios: Vec<f64> = current
             .iter()
             .zip(&trace.rows)
-            .map(|(log_prob, &row)| f64::from(log_prob - arrival.log_probs[row]))
+            .map(|(log_prob, &row)| f64::from(log_prob - proximal[row]))
             .collect();
         kl_estimates(&log_ratios).k3 > KL_STOP_FACTOR * limit
     }

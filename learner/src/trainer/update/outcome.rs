@@ -1,11 +1,14 @@
 //! What an update reports.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use burn::tensor::Tensor;
 use springbok_common::policy::{ActorCritic, flatten};
 
-use super::{AuxiliaryMetrics, TrustRegionMetrics, staged::Reading};
+use super::{
+    Arrival, AuxiliaryMetrics, TrustRegionMetrics,
+    staged::{Cut, Reading},
+};
 use crate::algorithm::{
     health::{self, Health, LagRow, Samples},
     surrogate::{SurrogateConfig, SurrogateKind},
@@ -101,31 +104,50 @@ pub(super) struct Trace {
 /// What an update left, on its way to the host.
 pub(super) struct ReadingBack {
     numbers: Reading,
-    log_probs: Range<usize>,
+    /// How many numbers of each kind come, in their order.
+    losses: usize,
+    parameters: usize,
+    divergence: usize,
     rows: Vec<usize>,
     epochs: usize,
 }
 
 /// What an update left, on the host.
 pub(super) struct ReadBack {
-    /// Losses, log pi, parameters.
-    numbers: Vec<f32>,
-    log_probs: Range<usize>,
-    /// The rows t * B + b of [`Self::log_probs`].
+    /// [`LOSSES`] numbers of each optimiser step.
+    pub(super) losses: Vec<f32>,
+    /// log pi of the minibatches of the last epoch, each just before its own step.
+    pub(super) log_probs: Vec<f32>,
+    /// The rows t * B + b that these belong to.
     pub(super) rows: Vec<usize>,
+    /// All parameters `[P]` in layout order.
+    pub(super) parameters: Vec<f32>,
+    /// The penalised divergence after all steps, in nats, if there is one.
+    pub(super) divergence: Option<f64>,
     /// Epochs that were begun.
     pub(super) epochs: usize,
 }
 
 impl Trace {
-    /// Begins the one read-back at the end of an update: with the parameters of `model`.
-    pub(super) fn read_back(self, model: &ActorCritic) -> ReadingBack {
-        let losses = LOSSES * self.losses.len();
+    /// Begins the one read-back at the end of an update: with the parameters of `model`, the `divergence` `[1]` and what the
+    /// host does not know yet of `arrival`.
+    pub(super) fn read_back(
+        self,
+        model: &ActorCritic,
+        divergence: Option<Tensor<1>>,
+        arrival: &Arrival,
+    ) -> ReadingBack {
+        let parameters = flatten(model);
+        let (losses, divergences) = (LOSSES * self.losses.len(), divergence.iter().count());
+        let [count] = parameters.dims();
         let parts = self.losses.into_iter().chain(self.log_probs);
-        let parts = parts.chain([flatten(model)]).collect();
+        let parts = parts.chain([parameters]).chain(divergence);
+        let parts = parts.chain(arrival.awaited()).collect();
         ReadingBack {
             numbers: Reading::begin(Tensor::cat(parts, 0)),
-            log_probs: losses..losses + self.rows.len(),
+            losses,
+            parameters: count,
+            divergence: divergences,
             rows: self.rows,
             epochs: self.epochs,
         }
@@ -133,31 +155,19 @@ impl Trace {
 }
 
 impl ReadingBack {
-    /// Waits until the device has done all of the update.
-    pub(super) fn finish(self) -> ReadBack {
-        ReadBack {
-            numbers: self.numbers.finish(),
-            log_probs: self.log_probs,
+    /// Waits until the device has done all of the update; `arrival` is then known to the host.
+    pub(super) fn finish(self, arrival: &Arrival) -> ReadBack {
+        let mut cut = Cut::of(self.numbers.finish());
+        let result = ReadBack {
+            losses: cut.numbers(self.losses),
+            log_probs: cut.numbers(self.rows.len()),
+            parameters: cut.numbers(self.parameters),
+            divergence: cut.numbers(self.divergence).pop().map(f64::from),
             rows: self.rows,
             epochs: self.epochs,
-        }
-    }
-}
-
-impl ReadBack {
-    /// [`LOSSES`] numbers of each optimiser step.
-    pub(super) fn losses(&self) -> &[f32] {
-        &self.numbers[..self.log_probs.start]
-    }
-
-    /// log pi of the minibatches of the last epoch, each just before its own step.
-    pub(super) fn log_probs(&self) -> &[f32] {
-        &self.numbers[self.log_probs.clone()]
-    }
-
-    /// All parameters `[P]` in layout order.
-    pub(super) fn parameters(&self) -> &[f32] {
-        &self.numbers[self.log_probs.end..]
+        };
+        arrival.arrived(&mut cut);
+        result
     }
 }
 

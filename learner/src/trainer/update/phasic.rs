@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use springbok_common::{arrays::Actions, policy::Distribution};
 
 use super::{
-    Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
+    Arrival, Material, Rates, StateFault, Targets, UpdateConfig, UpdateFault, Updater,
     minibatch::{Tracking, descend, gradients},
     staged::{read, upload_numbers},
     state::AdamState,
@@ -144,13 +144,14 @@ impl Updater {
     pub(super) fn auxiliary_phase(
         &mut self,
         material: &Material<'_>,
-        targets: &Targets,
+        arrival: &Arrival,
         rates: &Rates,
     ) -> Result<Option<AuxiliaryMetrics>, UpdateFault> {
         let (Some(config), Some(phase)) = (self.config.phasic, &mut self.learnt.memory.phase)
         else {
             return Ok(None);
         };
+        let targets = &arrival.on_host().targets;
         phase.stored.push(Arc::new(Stored::of(material, targets)));
         if phase.stored.len() < config.policy_updates {
             return Ok(None);

@@ -29,6 +29,20 @@ pub struct Staged {
     mask: Option<Tensor<2, Int>>,
     /// `None` without memory.
     pub(super) memory: Option<StagedMemory>,
+    /// `None` where the host makes the targets.
+    pub(super) course: Option<StagedCourse>,
+}
+
+/// How the steps of a batch follow each other.
+pub(super) struct StagedCourse {
+    /// `[T * B]`: which observation row each step reached, before any reset; any where no value comes after the step.
+    pub(super) reached: Tensor<1, Int>,
+    /// [T, B]: whether no value comes after the step.
+    pub(super) is_final: Tensor<2, Bool>,
+    /// [T, B]: whether nothing flows back into the step from the next row.
+    pub(super) is_cut: Tensor<2, Bool>,
+    /// `[T * B]`: 1 where there is something to learn from the row, 0 elsewhere.
+    pub(super) learnable: Tensor<1>,
 }
 
 /// What only a network with memory reads.
@@ -73,6 +87,34 @@ impl Updater {
             actions: upload_actions(batch.actions.as_ref(), steps, device),
             mask: upload_mask(&batch.action_masks, steps, device),
             memory,
+            course: self
+                .aims_on_device
+                .then(|| StagedCourse::upload(batch, self.config.burn_in, device)),
+        }
+    }
+}
+
+impl StagedCourse {
+    /// One upload.
+    fn upload(batch: &Batch, burn_in: usize, device: &Device) -> Self {
+        let (steps, shape) = (batch.steps(), [batch.t, batch.columns]);
+        let outcomes = || batch.outcomes.iter();
+        let numbers: Vec<i32> = batch
+            .reached_rows()
+            .into_iter()
+            // A batch has far fewer than 2^31 rows: the configuration bounds it.
+            .map(|row| row as i32)
+            .chain(outcomes().map(|outcome| i32::from(!outcome.has_future())))
+            .chain(outcomes().map(|outcome| i32::from(!outcome.continues())))
+            .chain(batch.learnable(burn_in).into_iter().map(i32::from))
+            .collect();
+        let numbers: Tensor<1, Int> = up(TensorData::new(numbers, [4 * steps]), device);
+        let part = |index: usize| numbers.clone().narrow(0, index * steps, steps);
+        Self {
+            reached: part(0),
+            is_final: part(1).reshape(shape).bool(),
+            is_cut: part(2).reshape(shape).bool(),
+            learnable: part(3).float(),
         }
     }
 }
@@ -214,6 +256,31 @@ pub(super) fn up<const D: usize, K: Basic>(
     #[cfg(test)]
     crossings::count(|crossings| crossings.up += 1);
     Tensor::from_data(data, options)
+}
+
+/// What was read back, from which lists are taken in the order in which they were put together.
+pub(super) struct Cut {
+    numbers: Vec<f32>,
+    next: usize,
+}
+
+impl Cut {
+    pub(super) fn of(numbers: Vec<f32>) -> Self {
+        Self { numbers, next: 0 }
+    }
+
+    /// The next list, which is that of `tensor`.
+    pub(super) fn list(&mut self, tensor: &Tensor<1>) -> Vec<f32> {
+        self.numbers(tensor.shape().num_elements())
+    }
+
+    /// The next so many numbers.
+    pub(super) fn numbers(&mut self, count: usize) -> Vec<f32> {
+        let first = self.next;
+        self.next += count;
+        // A reading has the length of what was asked for, whatever became of the device.
+        self.numbers[first..self.next].to_vec()
+    }
 }
 
 /// The one way back, which waits for the device.

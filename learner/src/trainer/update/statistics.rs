@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use springbok_common::spec::NetworkSpec;
 
-use super::{Material, Targets, UpdateConfig, Updater};
+use super::{Arrival, Material, UpdateConfig, Updater};
 use crate::{
     algorithm::{
         popart::PopArt,
@@ -83,11 +83,12 @@ impl Statistics {
 
 impl Updater {
     /// Lets PopArt follow the targets; all values stay what they are.
-    pub(super) fn follow_values(&mut self, material: &Material<'_>, targets: &Targets) {
+    pub(super) fn follow_values(&mut self, material: &Material<'_>, arrival: &Arrival) {
         let learnt = &mut self.learnt;
         let Some(values) = &mut learnt.statistics.values else {
             return;
         };
+        let targets = &arrival.on_host().targets;
         let rows = targets.values.iter().zip(&material.learnable);
         let learnable = rows.filter(|(_, learnable)| **learnable);
         values.update(learnable.map(|(target, _)| f64::from(*target)));

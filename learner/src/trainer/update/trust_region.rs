@@ -6,8 +6,9 @@ use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
 use springbok_common::policy::{ActorCritic, Distribution, export_flat, import_flat};
 
 use super::{
-    Evaluation, Material, Plan, Rates, Targets, Updater,
-    minibatch::{Minibatch, Pick, Tracking},
+    Arrival, Material, Plan, Rates, Updater,
+    minibatch::{Minibatch, Tracking},
+    pick::Pick,
     staged::read,
 };
 use crate::algorithm::{
@@ -67,12 +68,11 @@ impl Updater {
     pub(super) fn improve(
         &mut self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &Arrival,
         plan: &Plan,
         rates: &Rates,
     ) -> Option<TrustRegionMetrics> {
-        let search = self.search(material, arrival, targets, plan, rates)?;
+        let search = self.search(material, arrival, plan, rates)?;
         let (model, metrics) = search.run()?;
         if let Some(model) = model {
             self.learnt.model = model;
@@ -84,15 +84,15 @@ impl Updater {
     fn search(
         &self,
         material: &Material<'_>,
-        arrival: &Evaluation,
-        targets: &Targets,
+        arrival: &Arrival,
         plan: &Plan,
         rates: &Rates,
     ) -> Option<Search<'_>> {
         let config = self.config.trust_region?;
         let minibatches = plan.first()?;
+        let numbers = arrival.numbers();
         let pieces = |minibatches: &[Vec<usize>]| -> Vec<Piece> {
-            let picks = self.pick(material, arrival, targets, minibatches);
+            let picks = self.pick(material, &numbers, minibatches);
             let pieces = picks.iter().map(|pick| self.piece(material, arrival, pick));
             pieces.collect()
         };
@@ -115,7 +115,7 @@ impl Updater {
         })
     }
 
-    fn piece(&self, material: &Material<'_>, arrival: &Evaluation, pick: &Pick) -> Piece {
+    fn piece(&self, material: &Material<'_>, arrival: &Arrival, pick: &Pick) -> Piece {
         let gather = |tracking| self.gather(material, arrival, pick, tracking);
         let (tracked, still) = (gather(Tracking::Gradients), gather(Tracking::None));
         let parameters = still.input.policy(&self.learnt.model.valid());

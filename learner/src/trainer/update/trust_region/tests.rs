@@ -17,7 +17,8 @@ use crate::{
     trainer::{
         batch::Batch,
         update::{
-            UpdateConfig, UpdateFault,
+            Targets, UpdateConfig, UpdateFault,
+            arrival::OnHost,
             scripted::{self, COLUMNS, T, material, parameters, updater},
         },
     },
@@ -94,13 +95,15 @@ fn golden_batch(case: &Value, updater: &Updater) -> Batch {
 fn check_search(name: &str, case: &Value, parts: usize) {
     let updater = golden_updater(case);
     let batch = golden_batch(case, &updater);
-    let arrival = updater.evaluate(&updater.stage(&batch));
     let advantages = golden::numbers_f32(&case["input"]["adv"]);
-    let targets = Targets {
-        values: vec![0.0; advantages.len()],
-        raw: moments(&advantages, None),
-        advantages,
-    };
+    let arrival = Arrival::Host(Box::new(OnHost {
+        evaluation: updater.evaluate(&updater.stage(&batch)),
+        targets: Targets {
+            values: vec![0.0; advantages.len()],
+            raw: moments(&advantages, None),
+            advantages,
+        },
+    }));
     let rows: Vec<usize> = (0..batch.columns).collect();
     let plan = vec![
         rows.chunks(batch.columns.div_ceil(parts))
@@ -109,7 +112,7 @@ fn check_search(name: &str, case: &Value, parts: usize) {
     ];
     let material = material(&updater, &batch);
     let search = updater
-        .search(&material, &arrival, &targets, &plan, &updater.rates(1.0))
+        .search(&material, &arrival, &plan, &updater.rates(1.0))
         .unwrap();
     let expected = &case["expected"];
     let close = |field: &str, got: &[f64], wanted: &[f64], tolerance: f64| {
@@ -322,14 +325,11 @@ fn a_failed_or_stopped_search_leaves_no_trace() {
 
         let stop = updater.stop.clone();
         stop.cancel();
-        let arrival = updater.evaluate(&updater.stage(&good));
         let material = material(&updater, &good);
-        let targets = updater.targets(&material, &arrival);
+        let arrival = updater.arrival(&material);
         let plan = updater.plan(&material);
         let rates = updater.rates(1.0);
-        let search = updater
-            .search(&material, &arrival, &targets, &plan, &rates)
-            .unwrap();
+        let search = updater.search(&material, &arrival, &plan, &rates).unwrap();
         assert!(search.damped_product(&[1.0; 4]).is_none());
         assert!(search.run().is_none());
         assert_eq!(updater.update(&good, 1.0), Err(UpdateFault::Stopped));
