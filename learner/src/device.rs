@@ -6,14 +6,14 @@ use std::{
 };
 
 use burn::tensor::Device;
-use springbok_common::{config::DeviceChoice, policy::payload_bytes, spec::NetworkSpec};
+use springbok_common::{config::DeviceChoice, policy::multiply_adds, spec::NetworkSpec};
 
-/// Parameters times batch rows from which a GPU is taken without being asked for.
+/// Multiply-adds of the network on the rows of one optimiser step from which a GPU may pay.
 ///
 /// One optimiser step of a multi-layer perceptron is some 150 GPU kernels, each of which costs about 10 us to launch:
-/// 1.5 ms. A processor core does about 2e10 multiply-adds per second and a step needs 3 of them per parameter and
-/// row, so both take equally long near 1e7; beyond ten times that the GPU is surely ahead.
-const GPU_PAYS_FROM: f64 = 1e8;
+/// 1.5 ms. A processor core does about 2e10 multiply-adds per second and a step needs 3 times those of the network, so
+/// both take equally long near 1e7. That is no more than where it is worth asking: which one wins is measured.
+const GPU_MAY_PAY_FROM: f64 = 1e7;
 
 /// Why there is no device as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,18 +51,43 @@ struct Adapter {
     device: Device,
 }
 
-/// The device, its name, and the reason for taking it, for a network that trains on batches of `batch_rows` steps.
+/// Where a learner computes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// The device.
+    pub device: Device,
+    /// What its driver calls it.
+    pub name: String,
+    /// Why it was taken, as a part of a sentence.
+    pub reason: String,
+    /// Whether the processor may be faster: only a measurement tells.
+    pub is_guess: bool,
+}
+
+impl Chosen {
+    /// The processor.
+    #[must_use]
+    pub fn processor(reason: impl Into<String>) -> Self {
+        Self {
+            device: Device::flex(),
+            name: "cpu".to_owned(),
+            reason: reason.into(),
+            is_guess: false,
+        }
+    }
+}
+
+/// The device for a network whose optimiser steps take `step_rows` rows each.
 ///
 /// # Errors
 /// A [`DeviceError`] if a GPU is asked for and there is none.
 pub fn choose(
     choice: DeviceChoice,
     network: &NetworkSpec,
-    batch_rows: usize,
-) -> Result<(Device, String, String), DeviceError> {
-    let cpu = |reason: String| (Device::flex(), "cpu".to_owned(), reason);
+    step_rows: usize,
+) -> Result<Chosen, DeviceError> {
     match choice {
-        DeviceChoice::Cpu => Ok(cpu("it was asked for".to_owned())),
+        DeviceChoice::Cpu => Ok(Chosen::processor("it was asked for")),
         DeviceChoice::Gpu => {
             if !cfg!(feature = "gpu") {
                 return Err(DeviceError::NotBuilt);
@@ -73,25 +98,30 @@ pub fn choose(
             } else {
                 "it was asked for"
             };
-            Ok((adapter.device, adapter.name, reason.to_owned()))
+            Ok(Chosen {
+                device: adapter.device,
+                name: adapter.name,
+                reason: reason.to_owned(),
+                is_guess: false,
+            })
         }
         DeviceChoice::Auto => {
-            let parameters = payload_bytes(network) / size_of::<f32>();
-            let work = parameters as f64 * batch_rows as f64;
-            if work < GPU_PAYS_FROM {
-                return Ok(cpu(format!(
-                    "{parameters} parameters on {batch_rows} rows are faster on the processor, because each GPU kernel \
-                     launch costs more than its work"
+            let work = multiply_adds(network) * step_rows as f64;
+            let amount = format!("{work:.0e} multiply-adds in each optimiser step");
+            if work < GPU_MAY_PAY_FROM {
+                return Ok(Chosen::processor(format!(
+                    "{amount} are faster on the processor, because each GPU kernel launch costs more than its work"
                 )));
             }
             Ok(match adapter().filter(|adapter| !adapter.is_software) {
-                Some(adapter) => {
-                    let reason =
-                        format!("{parameters} parameters on {batch_rows} rows keep a GPU busy");
-                    (adapter.device, adapter.name, reason)
-                }
-                None if cfg!(feature = "gpu") => cpu("no GPU adapter was found".to_owned()),
-                None => cpu("this program was built without GPU support".to_owned()),
+                Some(adapter) => Chosen {
+                    device: adapter.device,
+                    name: adapter.name,
+                    reason: format!("{amount} keep a GPU busy"),
+                    is_guess: true,
+                },
+                None if cfg!(feature = "gpu") => Chosen::processor("no GPU adapter was found"),
+                None => Chosen::processor("this program was built without GPU support"),
             })
         }
     }
@@ -234,10 +264,19 @@ mod tests {
             ActionSpec::Discrete(2),
         );
         let network = NetworkSpec::mlp(&environment, vec![64, 64], Activation::Relu, false);
-        let (device, name, reason) = choose(DeviceChoice::Auto, &network, 1024).unwrap();
-        assert_eq!((device, name.as_str()), (Device::flex(), "cpu"));
+        let chosen = choose(DeviceChoice::Auto, &network, 1024).unwrap();
+        assert_eq!(
+            (&chosen.device, chosen.name.as_str()),
+            (&Device::flex(), "cpu")
+        );
+        let reason = chosen.reason;
         assert!(reason.contains("kernel launch"), "{reason}");
         assert!(choose(DeviceChoice::Cpu, &network, 1).is_ok());
+        // Here it depends on the machine, and not on the arithmetic.
+        let reason = choose(DeviceChoice::Auto, &network, 100_000)
+            .unwrap()
+            .reason;
+        assert!(!reason.contains("kernel launch"), "{reason}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod pacing;
 pub mod publisher;
 pub mod quarantine;
 pub mod queue;
+pub mod race;
 pub mod reservoir;
 pub mod roster;
 mod run;

@@ -31,7 +31,7 @@ use crate::{
     admission::{Admission, Fence},
     books::Books,
     checkpoint::{Life, Resumed, Saver},
-    device,
+    device::{self, Chosen},
     error::LearnerError,
     inference::InferenceMeter,
     monitor::{self, Feed},
@@ -40,10 +40,12 @@ use crate::{
     pacing::Pacing,
     publisher::{Publications, Publisher},
     queue::{QueueReceiver, evicting_queue, queue},
+    race,
     security::Security,
     service::{self, Edge, Inbox, LocalListener, Serving},
     summary::{LearnerEvent, Summary},
     trainer::{
+        self,
         run_loop::{self, Checkpoints, Meters, TrainerLinks, TrainerReport},
         steering::{gate_limits, queue_unrolls},
         update::{Updater, UpdaterState},
@@ -55,9 +57,6 @@ const METRICS: &str = "metrics.jsonl";
 
 /// Time that the trainer has to finish the update it is in. One takes seconds at the worst.
 const TRAINER_STOP_S_MAX: u64 = 60;
-
-/// Stack of the trainer's thread: automatic differentiation walks its graph recursively.
-const TRAINER_STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a learner starts with.
 pub struct LearnerOptions {
@@ -138,11 +137,15 @@ pub async fn run(
         rollout: config.rollout(),
         environment,
     };
-    let (choice, network) = (config.learner.device, agreement.network.clone());
-    let rows = config.batch_rows();
-    // Asking the drivers for adapters takes a moment.
-    let chosen = spawn_blocking(move || device::choose(choice, &network, rows)).await;
-    let (device, device_name, device_reason) = chosen.map_err(|_| LearnerError::TrainerDied)??;
+    let (settings, played, stop) = (config.clone(), agreement.clone(), shutdown.clone());
+    // Asking the drivers for adapters takes a moment, and a race longer.
+    let chosen = spawn_blocking(move || race::select(&settings, &played, &stop)).await;
+    let Chosen {
+        device,
+        name: device_name,
+        reason: device_reason,
+        ..
+    } = chosen.map_err(|_| LearnerError::TrainerDied)??;
 
     let directory = run_directory.clone();
     let start = spawn_blocking(move || Start::of(&directory, resume)).await;
@@ -316,7 +319,7 @@ impl Learner {
         };
         thread::Builder::new()
             .name("trainer".to_owned())
-            .stack_size(TRAINER_STACK_BYTES)
+            .stack_size(trainer::STACK_BYTES)
             .spawn(move || {
                 let report = device::guard(&device, &name, || train(device.clone()));
                 // Nobody waits for the result only if the learner has failed already.

@@ -139,7 +139,8 @@ sections! {
         /// How the numbers of a snapshot travel to the actors. With "bf16" weights are rounded to 16 bits, and the policy that
         /// acts is the rounded one.
         snapshot_encoding: SnapshotEncoding = SnapshotEncoding::F32;
-        /// Where the learner computes.
+        /// Where the learner computes. With "auto" a GPU, if there is one and the network is large enough that it may pay, and
+        /// the processor each make an update before the run, and the faster one gets it; in lock-step the GPU does.
         device: DeviceChoice = DeviceChoice::Auto;
         /// Parts of a minibatch whose gradients are computed at the same time on the processor, which makes convolutions
         /// faster; 0 takes as many as there are cores and work for, in lock-step 1. Networks with memory and GPUs take 1.

@@ -12,6 +12,9 @@ pub mod update;
 use bytes::Bytes;
 
 pub use self::run_loop::TrainerState;
+
+/// Stack of a thread that trains: automatic differentiation walks its graph recursively.
+pub const STACK_BYTES: usize = 16 * 1024 * 1024;
 use self::{
     batch::Batch,
     update::{Staged, UpdateFault, UpdateMetrics, Updater, UpdaterState},

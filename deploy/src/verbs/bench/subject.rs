@@ -24,9 +24,11 @@ use springbok_common::{
     version::{LearnerEpoch, PolicyVersion},
 };
 use springbok_learner::{
-    device,
+    race,
     trainer::batch::{Batch, Member},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{Suite, runner::Pace};
 use crate::{cli::Layers, exit::Failure};
@@ -67,16 +69,14 @@ impl Subject {
             rollout: config.rollout(),
             environment,
         };
-        let rows = config.batch_rows();
-        let (device, device_name, _) =
-            device::choose(config.learner.device, &agreement.network, rows)
-                .map_err(Failure::usage)?;
+        let never = CancellationToken::new();
+        let chosen = race::select(&config, &agreement, &never).map_err(Failure::usage)?;
         Ok(Self {
             config,
             agreement,
             registry,
-            device,
-            device_name,
+            device: chosen.device,
+            device_name: chosen.name,
             pace,
             recording: suite.recording.clone(),
             run_id: RunId::random(),

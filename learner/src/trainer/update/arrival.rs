@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 
 use super::{
     Material, Targets, Updater,
-    forward::{Evaluation, Opinion},
+    forward::{Evaluation, EvaluationTensors},
     staged::{Cut, read, upload_numbers},
-    targets::Pursuit,
+    targets::TargetTensors,
 };
 use crate::algorithm::normalise::Moments;
 
@@ -29,8 +29,8 @@ pub(super) struct OnHost {
 
 /// The same on a device.
 pub(super) struct OnDevice {
-    opinion: Opinion,
-    pursuit: Pursuit,
+    evaluation: EvaluationTensors,
+    targets: TargetTensors,
     /// log mu `[T * B]`.
     behaviour: Tensor<1>,
     /// As they are learnt from `[T * B]`.
@@ -63,7 +63,7 @@ impl Arrival {
     pub(super) fn numbers(&self) -> Numbers<'_> {
         match self {
             Self::Host(own) => Numbers::Host(&own.evaluation, Cow::Borrowed(&own.targets)),
-            Self::Device(own) => own.numbers(&own.pursuit),
+            Self::Device(own) => own.numbers(&own.targets),
         }
     }
 
@@ -71,7 +71,7 @@ impl Arrival {
     pub(super) fn parameters(&self) -> Option<&Tensor<2>> {
         match self {
             Self::Host(own) => own.evaluation.parameters.as_ref(),
-            Self::Device(own) => own.opinion.parameters.as_ref(),
+            Self::Device(own) => own.evaluation.parameters.as_ref(),
         }
     }
 
@@ -109,17 +109,17 @@ impl OnDevice {
             values,
             advantages,
             raw,
-        } = self.pursuit.clone();
-        self.opinion.lists().chain([values, advantages, raw])
+        } = self.targets.clone();
+        self.evaluation.lists().chain([values, advantages, raw])
     }
 
     fn on_host(&self, cut: &mut Cut) -> OnHost {
         OnHost {
-            evaluation: self.opinion.on_host(cut),
+            evaluation: self.evaluation.on_host(cut),
             targets: Targets {
-                values: cut.list(&self.pursuit.values),
-                advantages: cut.list(&self.pursuit.advantages),
-                raw: match cut.list(&self.pursuit.raw)[..] {
+                values: cut.list(&self.targets.values),
+                advantages: cut.list(&self.targets.advantages),
+                raw: match cut.list(&self.targets.raw)[..] {
                     [mean, std] => Moments {
                         mean: f64::from(mean),
                         std: f64::from(std),
@@ -131,14 +131,14 @@ impl OnDevice {
     }
 
     /// What each row brings to the losses, with these targets and advantages.
-    fn numbers<'a>(&self, pursuit: &Pursuit) -> Numbers<'a> {
+    fn numbers<'a>(&self, targets: &TargetTensors) -> Numbers<'a> {
         let [steps] = self.behaviour.dims();
         let lists = vec![
             self.behaviour.clone(),
-            self.opinion.anchor().clone(),
-            pursuit.advantages.clone(),
-            self.opinion.predictions(steps),
-            pursuit.values.clone(),
+            self.evaluation.anchor().clone(),
+            targets.advantages.clone(),
+            self.evaluation.predictions(steps),
+            targets.values.clone(),
         ];
         Numbers::Device(Box::new(DeviceNumbers {
             all: Tensor::cat(lists, 0).reshape([NUMBERS, steps]),
@@ -159,11 +159,11 @@ impl Updater {
             }));
         };
         let (rewards, behaviour, weights) = self.upload_rows(material);
-        let opinion = self.opinion(&material.staged);
-        let pursuit = self.pursuit(material, course, [&rewards, &behaviour], &opinion);
+        let evaluation = self.evaluation_tensors(&material.staged);
+        let targets = self.target_tensors(material, course, [&rewards, &behaviour], &evaluation);
         Arrival::Device(Box::new(OnDevice {
-            opinion,
-            pursuit,
+            evaluation,
+            targets,
             behaviour,
             rewards,
             weights,
@@ -181,8 +181,9 @@ impl Updater {
         match (arrival, &staged.course) {
             (Arrival::Device(own), Some(course)) => {
                 let known = [&own.rewards, &own.behaviour];
-                let pursuit = self.pursuit(material, course, known, &self.opinion(staged));
-                own.numbers(&pursuit)
+                let targets =
+                    self.target_tensors(material, course, known, &self.evaluation_tensors(staged));
+                own.numbers(&targets)
             }
             _ => {
                 let targets = self.targets(material, &self.evaluate(staged));

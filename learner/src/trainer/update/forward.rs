@@ -28,7 +28,7 @@ pub(super) struct Evaluation<A = Vec<f32>> {
 }
 
 /// The same where it was computed.
-pub(super) type Opinion = Evaluation<Tensor<1>>;
+pub(super) type EvaluationTensors = Evaluation<Tensor<1>>;
 
 /// What a network says about a batch, on the device.
 pub(super) struct Pass {
@@ -56,7 +56,7 @@ impl Evaluation {
     }
 }
 
-impl Opinion {
+impl EvaluationTensors {
     /// What the critic predicted for the first `steps` rows [T, B]: V, or Q of the taken actions.
     pub(super) fn predictions(&self, steps: usize) -> Tensor<1> {
         let values = || self.values.clone().narrow(0, 0, steps);
@@ -86,18 +86,18 @@ impl Opinion {
 impl Updater {
     /// The opinion of the network, and one read-back.
     pub(super) fn evaluate(&self, staged: &Staged) -> Evaluation {
-        let opinion = self.opinion(staged);
-        let numbers = read(Tensor::cat(opinion.lists().collect(), 0));
-        opinion.on_host(&mut Cut::of(numbers))
+        let evaluation = self.evaluation_tensors(staged);
+        let numbers = read(Tensor::cat(evaluation.lists().collect(), 0));
+        evaluation.on_host(&mut Cut::of(numbers))
     }
 
     /// One pass without gradients over all observation rows; as much again for a target network.
-    pub(super) fn opinion(&self, staged: &Staged) -> Opinion {
+    pub(super) fn evaluation_tensors(&self, staged: &Staged) -> EvaluationTensors {
         let pass = self.pass(&self.learnt.model.valid(), staged);
         let taken = self.taken(staged, pass.parameters.clone());
         let chosen = |values| of_actions(values, staged.actions.clone());
         let of_target = |target| self.taken(staged, self.pass(target, staged).parameters);
-        Opinion {
+        EvaluationTensors {
             log_probs: taken,
             values: pass.values,
             taken_values: pass.action_values.map(chosen),

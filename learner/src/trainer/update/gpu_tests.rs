@@ -19,7 +19,9 @@ use super::{
 };
 use crate::{
     algorithm::{gradient::flatten, on_device},
+    device::Chosen,
     golden,
+    race::race,
 };
 
 /// Which adapter: `any` or `mesa`.
@@ -55,7 +57,9 @@ fn a_gpu_trains_as_the_processor_does_until_it_is_lost() {
     timed("gradients", || same_gradients(case, &device));
     let mut trained = timed("two updates", || two_updates(case, &device));
     timed("the next batch meanwhile", || meanwhile(case, &device));
-    timed("a rehearsal", || rehearse(case, &mut trained));
+    let agreement = agreement(case, &trained);
+    timed("a rehearsal", || rehearse(&agreement, &mut trained));
+    timed("a race", || lost_race(&agreement, &device, &name));
     timed("memory", || memory_stays(case, &mut trained));
     let state = trained.state();
     lose();
@@ -144,19 +148,41 @@ fn two_updates(case: &Value, device: &Device) -> Updater {
     got
 }
 
-fn rehearse(case: &Value, trained: &mut Updater) {
+fn agreement(case: &Value, trained: &Updater) -> Agreement {
     let (network, batch) = (trained.network.clone(), batch(case));
     let action: ActionSpec = network.action.clone();
-    let agreement = Agreement {
+    Agreement {
         environment: EnvironmentSpec::new("Golden", network.observation.clone(), action),
         network,
         rollout: RolloutShape {
             unroll_length: batch.t,
             environments: batch.columns,
         },
+    }
+}
+
+/// So small a network is faster on the processor, whatever GPU it is.
+fn lost_race(agreement: &Agreement, device: &Device, name: &str) {
+    let mut config = Config::default();
+    config.learner.batch_unrolls = 1;
+    let gpu = Chosen {
+        device: device.clone(),
+        name: name.to_owned(),
+        reason: String::new(),
+        is_guess: true,
     };
+    let chosen = race(gpu, &config, agreement, &CancellationToken::new());
+    println!("{}", chosen.reason);
+    assert_eq!(
+        (chosen.device, chosen.name.as_str()),
+        (Device::flex(), "cpu")
+    );
+    assert!(chosen.reason.ends_with(name), "both were timed");
+}
+
+fn rehearse(agreement: &Agreement, trained: &mut Updater) {
     let before = (trained.parameters(), export_flat(&trained.learnt.model));
-    trained.warm_up(&agreement, 1);
+    trained.warm_up(agreement, 1);
     let after = (trained.parameters(), export_flat(&trained.learnt.model));
     assert!(before == after);
 }

@@ -5,7 +5,7 @@ use springbok_common::config::AdvantageNormalisation;
 
 use super::{
     CriticKind, Material, Updater,
-    forward::{Evaluation, Opinion},
+    forward::{Evaluation, EvaluationTensors},
     staged::StagedCourse,
 };
 use crate::algorithm::{
@@ -28,7 +28,7 @@ pub(super) struct Targets<A = Vec<f32>, M = Moments> {
 }
 
 /// The same where it was computed; the moments are [mean, deviation] `[2]`.
-pub(super) type Pursuit = Targets<Tensor<1>, Tensor<1>>;
+pub(super) type TargetTensors = Targets<Tensor<1>, Tensor<1>>;
 
 impl Updater {
     /// Targets and advantages with the values of `evaluation`; where they are corrected for lag, pi is the policy that the
@@ -90,33 +90,33 @@ impl Updater {
     }
 
     /// The same on the device, of which nothing is asked back; `rewards` and `behaviour`, log mu, are `[T * B]`.
-    pub(super) fn pursuit(
+    pub(super) fn target_tensors(
         &self,
         material: &Material<'_>,
         course: &StagedCourse,
         [rewards, behaviour]: [&Tensor<1>; 2],
-        opinion: &Opinion,
-    ) -> Pursuit {
+        evaluation: &EvaluationTensors,
+    ) -> TargetTensors {
         let batch = material.batch;
         let (steps, shape) = (batch.steps(), [batch.t, batch.columns]);
         let of_steps = |list: Tensor<1>| list.reshape(shape);
         let transitions = DeviceTransitions {
             rewards: of_steps(rewards.clone()),
-            values: of_steps(opinion.values.clone().narrow(0, 0, steps)),
-            next_values: of_steps(opinion.values.clone().select(0, course.reached.clone())),
+            values: of_steps(evaluation.values.clone().narrow(0, 0, steps)),
+            next_values: of_steps(evaluation.values.clone().select(0, course.reached.clone())),
             is_final: course.is_final.clone(),
             is_cut: course.is_cut.clone(),
         };
         let constants = &self.config.vtrace;
         let (gamma, lambda) = (constants.gamma, constants.lambda);
-        let log_rhos = || of_steps(opinion.anchor().clone() - behaviour.clone());
+        let log_rhos = || of_steps(evaluation.anchor().clone() - behaviour.clone());
         let DeviceTargets {
             targets,
             advantages,
         } = match self.config.critic {
             CriticKind::Vtrace => on_device::vtrace(&transitions, log_rhos(), constants),
             CriticKind::Retrace => {
-                let predictions = of_steps(opinion.predictions(steps));
+                let predictions = of_steps(evaluation.predictions(steps));
                 on_device::retrace(&transitions, predictions, log_rhos(), gamma, lambda)
             }
             CriticKind::Gae => on_device::gae(&transitions, gamma, lambda),

@@ -1,6 +1,9 @@
 //! A rehearsal before the first update: what a device compiles when it is first asked for is then ready.
 
-use std::{mem, time::Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use springbok_common::{
     arrays::{Actions, Elements},
@@ -27,6 +30,20 @@ impl Updater {
             Ok(_) => tracing::info!(seconds, "the device is warm"),
             Err(fault) => tracing::warn!(seconds, %fault, "the device is only half warm"),
         }
+    }
+
+    /// How long an update of the configured size takes, of which nothing remains.
+    ///
+    /// # Errors
+    /// Those of [`Updater::update`].
+    pub fn rehearsal_time(
+        &mut self,
+        agreement: &Agreement,
+        unrolls: usize,
+    ) -> Result<Duration, UpdateFault> {
+        let begun = Instant::now();
+        self.rehearse(agreement, unrolls)?;
+        Ok(begun.elapsed())
     }
 
     /// An update of nothing; the state is afterwards what it was before.
