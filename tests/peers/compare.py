@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""How fast Springbok, Sample Factory and stable-baselines3 train CartPole-v1 on this machine, in turns.
+"""How fast Springbok, Sample Factory and stable-baselines3 train CartPole-v1 on this machine, and how fast a learner of
+images is in Springbok and in PyTorch, in turns.
 
     python3 -m venv peers && peers/bin/pip install -r tests/peers/requirements.txt
     peers/bin/python tests/peers/compare.py throughput [--rounds 3]
     peers/bin/python tests/peers/compare.py threshold [--seeds 5]
+    peers/bin/python tests/peers/compare.py learner [--device gpu] [--batches 256 1024 8192] [--modes eager compiled tf32]
 
 `throughput`: trained environment steps a second with two layers of 64 units, one epoch for Springbok and Sample Factory,
 the defaults otherwise. `threshold`: seconds from the start of the process until the mean return of 100 episodes is 475.
-Everything is trained on the processor, with all of its cores. Only ratios within one run are worth comparing.
+`learner`: steps of 4 x 84 x 84 bytes a second that updates of one epoch in one minibatch train on, with the encoders
+"nature_conv" and "impala_resnet"; `--device gpu` takes a Springbok with GPU support and a PyTorch with CUDA.
+But for that, everything is trained on the processor, with all of its cores. Only ratios within one run are worth comparing.
 """
 
 import argparse
@@ -131,20 +135,85 @@ def threshold(arguments, out):
         print(f"| {name} | {statistics.median(late):.1f} | {shown} |")
 
 
+# Unrolls of 256 steps of images, one epoch of one minibatch.
+IMAGES = {
+    "environment.id": "Synthetic",
+    "environment.options": '{ element = "uint8", observation_shape = [4, 84, 84], actions = 6 }',
+    "actor.environments_per_actor": 16,
+    "actor.unroll_length": 16,
+    "policy.shared_torso": "true",
+    "algorithm.epochs": 1,
+    "algorithm.minibatches": 1,
+}
+UNROLL = 256
+MODES = {"eager": [], "compiled": ["--compile"], "tf32": ["--tf32"], "compiled-tf32": ["--compile", "--tf32"]}
+
+
+def learner_of_springbok(arguments, network, batch):
+    settings = {**IMAGES, "policy.encoder": network, "learner.batch_unrolls": batch // UNROLL}
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = [arguments.springbok, "bench", "learner", "--json", "--rounds", "1", "--seconds", str(arguments.seconds),
+               "--device", arguments.device, *sets]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"Springbok ended with {done.returncode}: {done.stderr[-2000:]}")
+    report = json.loads(done.stdout)
+    return report["rows"][0]["rate"], report["settings"]["parameters"]
+
+
+def learner_of_torch(arguments, network, batch, mode):
+    device = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    command = [sys.executable, HERE / "torch_learner.py", "--network", network, "--batch", str(batch), "--device", device,
+               "--seconds", str(arguments.seconds), *MODES[mode]]
+    report = json.loads(run(command, "PyTorch").strip().splitlines()[-1])
+    return report["steps_per_s"], report["parameters"]
+
+
+def learner(arguments, _):
+    names = [f"PyTorch {mode}" for mode in arguments.modes]
+    heads = [head for name in names for head in (name, f"Springbok / {name}")]
+    print(f"| network | batch | Springbok, steps/s | {' | '.join(heads)} |\n|{' --- |' * (3 + len(heads))}")
+    for network in arguments.networks:
+        for batch in arguments.batches:
+            paces = {}
+            for round_ in range(1, arguments.rounds + 1):
+                found = {"springbok": learner_of_springbok(arguments, network, batch)}
+                for mode, name in zip(arguments.modes, names):
+                    found[name] = learner_of_torch(arguments, network, batch, mode)
+                sizes = {parameters for _, parameters in found.values()}
+                assert len(sizes) == 1, f"not the same network: {sizes} parameters"
+                for name, (pace, _) in found.items():
+                    paces.setdefault(name, []).append(pace)
+                print(f"  {network} {batch} round {round_}: {found}", file=sys.stderr, flush=True)
+            cells = [f"{statistics.median(paces['springbok']):.0f}"]
+            for name in names:
+                ratios = [ours / theirs for ours, theirs in zip(paces["springbok"], paces[name])]
+                cells.append(f"{statistics.median(paces[name]):.0f}")
+                cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            print(f"| {network} | {batch} | {' | '.join(cells)} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["throughput", "threshold"])
+    parser.add_argument("what", choices=["throughput", "threshold", "learner"])
     parser.add_argument("--springbok", default="target/release/springbok")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2_000_000, help="environment steps of each run of Springbok")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--patience", type=float, default=300, help="seconds after which a peer is given up")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="where learners compute")
+    parser.add_argument("--networks", nargs="+", default=["nature_conv", "impala_resnet"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024], help=f"steps, multiples of {UNROLL}")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["eager"], help="of PyTorch")
+    parser.add_argument("--seconds", type=float, default=3, help="of updates in each turn of a learner")
     arguments = parser.parse_args()
+    if any(batch <= 0 or batch % UNROLL for batch in arguments.batches):
+        parser.error(f"batches are multiples of {UNROLL}")
     with open("/proc/cpuinfo", encoding="utf8") as file:
         model = re.search(r"model name\s*: (.*)", file.read()).group(1)
     print(f"{os.cpu_count()} cores, {model}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as out:
-        {"throughput": throughput, "threshold": threshold}[arguments.what](arguments, out)
+        {"throughput": throughput, "threshold": threshold, "learner": learner}[arguments.what](arguments, out)
 
 
 if __name__ == "__main__":

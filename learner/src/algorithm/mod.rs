@@ -21,4 +21,4 @@ pub mod vtrace;
 #[cfg(test)]
 mod acceptance;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

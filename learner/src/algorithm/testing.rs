@@ -6,6 +6,7 @@ use springbok_common::step::StepOutcome;
 
 use super::real::Real;
 use super::returns::Transitions;
+use super::vtrace::{PgTarget, VtraceConfig};
 use crate::golden;
 
 /// Owned [`Transitions`] with the log-ratios of V-trace.
@@ -101,6 +102,22 @@ impl<F: Real> Scenario<F> {
     pub(crate) fn on_policy(mut self) -> Self {
         self.log_rhos.fill(F::ZERO);
         self
+    }
+}
+
+/// The constants in the `config` of a golden case.
+pub(crate) fn vtrace_constants(config: &Value) -> VtraceConfig {
+    VtraceConfig {
+        gamma: golden::number(&config["gamma"]),
+        lambda: golden::number(&config["lam"]),
+        rho_bar: golden::optional(&config["rho_bar"]),
+        c_bar: golden::optional(&config["c_bar"]),
+        rho_pg_bar: golden::optional(&config["rho_pg_bar"]),
+        pg_target: match config["pg_target"].as_str() {
+            Some("lambda_mix") => PgTarget::LambdaMix,
+            Some("vs") => PgTarget::Vs,
+            other => panic!("pg_target {other:?}"),
+        },
     }
 }
 

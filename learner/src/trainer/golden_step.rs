@@ -13,8 +13,8 @@ use crate::{
     algorithm::{
         schedule::Linear,
         surrogate::{SurrogateConfig, SurrogateKind},
+        testing::vtrace_constants,
         value_loss::ValueLossKind,
-        vtrace::{PgTarget, VtraceConfig},
     },
     golden,
 };
@@ -38,17 +38,7 @@ fn settings(config: &Value) -> UpdateConfig {
     assert_eq!(config["adam_beta2"], 0.999);
     let learning_rate = Linear::constant(golden::number(&config["lr"]));
     UpdateConfig {
-        vtrace: VtraceConfig {
-            gamma: golden::number(&config["gamma"]),
-            lambda: golden::number(&config["lam"]),
-            rho_bar: golden::optional(&config["rho_bar"]),
-            c_bar: golden::optional(&config["c_bar"]),
-            rho_pg_bar: golden::optional(&config["rho_pg_bar"]),
-            pg_target: match config["pg_target"].as_str() {
-                Some("vs") => PgTarget::Vs,
-                _ => PgTarget::LambdaMix,
-            },
-        },
+        vtrace: vtrace_constants(config),
         surrogate: SurrogateConfig {
             weight_bar: golden::optional(&config["weight_bar"]),
             ..SurrogateConfig::new(kind, golden::number(&config["clip_eps"]))

@@ -1,6 +1,5 @@
 use burn::tensor::{Device, Int, TensorData};
 use proptest::prelude::*;
-use serde_json::Value;
 use springbok_common::step::StepOutcome;
 
 use super::*;
@@ -9,7 +8,7 @@ use crate::{
         normalise,
         retrace::retrace as host_retrace,
         returns::{gae as host_gae, n_step as host_n_step},
-        testing::{Scenario, scenarios, widen},
+        testing::{Scenario, scenarios, vtrace_constants, widen},
         vtrace::vtrace as host_vtrace,
     },
     golden,
@@ -62,20 +61,6 @@ fn check(name: &str, got: DeviceTargets, targets: &[f64], advantages: &[f64], to
     }
 }
 
-fn constants(config: &Value) -> VtraceConfig {
-    VtraceConfig {
-        gamma: golden::number(&config["gamma"]),
-        lambda: golden::number(&config["lam"]),
-        rho_bar: golden::optional(&config["rho_bar"]),
-        c_bar: golden::optional(&config["c_bar"]),
-        rho_pg_bar: golden::optional(&config["rho_pg_bar"]),
-        pg_target: match config["pg_target"].as_str() {
-            Some("vs") => PgTarget::Vs,
-            _ => PgTarget::LambdaMix,
-        },
-    }
-}
-
 /// The golden vectors of V-trace, GAE and n-step returns, computed on `device`.
 pub(crate) fn check_golden(device: &Device) {
     golden::each_case(
@@ -87,7 +72,7 @@ pub(crate) fn check_golden(device: &Device) {
             let got = vtrace(
                 &transitions(&data, device),
                 log_rhos,
-                &constants(&case["config"]),
+                &vtrace_constants(&case["config"]),
             );
             let expected = |field: &str| golden::numbers(&case["expected"][field]);
             check(name, got, &expected("vs"), &expected("adv"), 1e-5);

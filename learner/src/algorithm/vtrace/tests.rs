@@ -3,25 +3,13 @@ use springbok_common::step::StepOutcome;
 
 use super::*;
 use crate::algorithm::returns::n_step;
-use crate::algorithm::testing::{Scenario, scenarios, widen};
+use crate::algorithm::testing::{Scenario, scenarios, vtrace_constants, widen};
 use crate::golden;
 
 fn check<F: Real>(case: &serde_json::Value, tol: f64) {
     let name = golden::name(case);
     let (config, expected) = (&case["config"], &case["expected"]);
-    let pg_target = match config["pg_target"].as_str() {
-        Some("lambda_mix") => PgTarget::LambdaMix,
-        Some("vs") => PgTarget::Vs,
-        other => panic!("{name}: pg_target {other:?}"),
-    };
-    let config = VtraceConfig {
-        gamma: golden::number(&config["gamma"]),
-        lambda: golden::number(&config["lam"]),
-        rho_bar: golden::optional(&config["rho_bar"]),
-        c_bar: golden::optional(&config["c_bar"]),
-        rho_pg_bar: golden::optional(&config["rho_pg_bar"]),
-        pg_target,
-    };
+    let config = vtrace_constants(config);
     let scenario: Scenario<F> = Scenario::from_golden(case);
     let got = vtrace(&scenario.transitions(), &scenario.log_rhos, &config);
     assert_eq!(got.clamped, 0, "{name}: no ratio needs the guard");
