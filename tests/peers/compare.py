@@ -144,13 +144,15 @@ IMAGES = {
     "policy.shared_torso": "true",
     "algorithm.epochs": 1,
     "algorithm.minibatches": 1,
+    "limits.memory_mib": 65536,
 }
 UNROLL = 256
 MODES = {"eager": [], "compiled": ["--compile"], "tf32": ["--tf32"], "compiled-tf32": ["--compile", "--tf32"]}
 
 
 def learner_of_springbok(arguments, network, batch):
-    settings = {**IMAGES, "policy.encoder": network, "learner.batch_unrolls": batch // UNROLL}
+    unrolls = batch // UNROLL
+    settings = {**IMAGES, "policy.encoder": network, "learner.batch_unrolls": unrolls, "learner.queue_unrolls": unrolls}
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = [arguments.springbok, "bench", "learner", "--json", "--rounds", "1", "--seconds", str(arguments.seconds),
                "--device", arguments.device, *sets]
