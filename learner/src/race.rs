@@ -32,12 +32,22 @@ pub fn select(
 ) -> Result<Chosen, DeviceError> {
     let step_rows = config.batch_rows() / config.algorithm.minibatches.max(1);
     let chosen = device::choose(config.learner.device, &agreement.network, step_rows)?;
+    Ok(settled(chosen, config, agreement, stop))
+}
+
+/// The same device, or the faster one if that was a guess.
+pub(crate) fn settled(
+    chosen: Chosen,
+    config: &Config,
+    agreement: &Agreement,
+    stop: &CancellationToken,
+) -> Chosen {
     // In lock-step the same configuration computes on the same device, whatever else the machine does.
     if !chosen.is_guess || config.run.deterministic {
-        return Ok(chosen);
+        return chosen;
     }
     let guess = chosen.clone();
-    Ok(thread::scope(|scope| {
+    thread::scope(|scope| {
         let racing = thread::Builder::new()
             .name("race".to_owned())
             .stack_size(STACK_BYTES)
@@ -48,16 +58,11 @@ pub fn select(
             // No thread: the trainer will say so.
             Err(_) => guess,
         }
-    }))
+    })
 }
 
 /// Lets `gpu` and the processor make an update of the configured size, of which nothing remains, and takes the faster one.
-pub(crate) fn race(
-    gpu: Chosen,
-    config: &Config,
-    agreement: &Agreement,
-    stop: &CancellationToken,
-) -> Chosen {
+fn race(gpu: Chosen, config: &Config, agreement: &Agreement, stop: &CancellationToken) -> Chosen {
     let unrolls = config.learner.batch_unrolls;
     let updater = |device: &Device, stop: CancellationToken| {
         Updater::new(config, agreement, device.clone()).stopped_by(stop)
@@ -65,8 +70,8 @@ pub(crate) fn race(
     let on_gpu = device::guard(&gpu.device, &gpu.name, || {
         let mut updater = updater(&gpu.device, stop.clone());
         updater.rehearsal_time(agreement, unrolls)?;
-        let mut best = updater.rehearsal_time(agreement, unrolls)?;
-        for _ in 1..GPU_UPDATES {
+        let mut best = Duration::MAX;
+        for _ in 0..GPU_UPDATES {
             best = best.min(updater.rehearsal_time(agreement, unrolls)?);
         }
         Ok(best)

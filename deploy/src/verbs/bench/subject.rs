@@ -27,7 +27,6 @@ use springbok_learner::{
     race,
     trainer::batch::{Batch, Member},
 };
-
 use tokio_util::sync::CancellationToken;
 
 use super::{Suite, runner::Pace};

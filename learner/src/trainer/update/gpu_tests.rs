@@ -21,7 +21,7 @@ use crate::{
     algorithm::{gradient::flatten, on_device},
     device::Chosen,
     golden,
-    race::race,
+    race::settled,
 };
 
 /// Which adapter: `any` or `mesa`.
@@ -171,7 +171,12 @@ fn lost_race(agreement: &Agreement, device: &Device, name: &str) {
         reason: String::new(),
         is_guess: true,
     };
-    let chosen = race(gpu, &config, agreement, &CancellationToken::new());
+    let never = CancellationToken::new();
+    config.run.deterministic = true;
+    let kept = settled(gpu.clone(), &config, agreement, &never);
+    assert_eq!(kept, gpu, "in lock-step there is no race");
+    config.run.deterministic = false;
+    let chosen = settled(gpu, &config, agreement, &never);
     println!("{}", chosen.reason);
     assert_eq!(
         (chosen.device, chosen.name.as_str()),
